@@ -1,0 +1,191 @@
+"""Reading and writing of files: JSON that is refused with a path, files replaced whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from placer.errors import InputError, PlacerError
+from placer.validation import path_text, show
+
+if TYPE_CHECKING:
+    from placer.placement import Placement
+    from placer.problem import Instance
+
+T = TypeVar("T")
+
+STANDARD_STREAM = "-"
+
+
+class _Repeated(dict[str, Any]):
+    """An object that named one field twice; `field` is that name."""
+
+    field: str = ""
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Return the value that `text` spells, refusing repeated fields and non-finite numbers.
+
+    Raises InputError that names `source`, the place and what was found.
+    """
+    try:
+        data = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"not valid JSON: {error.msg.lower()}, expected a JSON object",
+            path=f"line {error.lineno} column {error.colno}",
+            source=source,
+        ) from None
+    except RecursionError:
+        raise InputError("nested too deeply, expected a JSON object", source=source) from None
+    except InputError as error:
+        raise error.within(source) from None
+    except ValueError as error:
+        raise InputError(
+            f"not valid JSON: {str(error).split(';')[0]}, expected a finite number", source=source
+        ) from None
+    _refuse_repeats(data, source)
+    return data
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) == len(pairs):
+        return fields
+    repeated = _Repeated(fields)
+    names = [name for name, _ in pairs]
+    repeated.field = next(name for index, name in enumerate(names) if name in names[:index])
+    return repeated
+
+
+def _constant(text: str) -> float:
+    raise InputError(f"found {text}, expected a finite number")
+
+
+def _refuse_repeats(data: Any, source: str) -> None:
+    stack: list[tuple[Any, tuple[str | int, ...]]] = [(data, ())]
+    while stack:
+        value, path = stack.pop()
+        if isinstance(value, _Repeated):
+            raise InputError(
+                "found twice, expected each field once",
+                path=path_text((*path, value.field)),
+                source=source,
+            )
+        if isinstance(value, dict):
+            stack.extend((inner, (*path, name)) for name, inner in value.items())
+        elif isinstance(value, list):
+            stack.extend((inner, (*path, index)) for index, inner in enumerate(value))
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of the file at `path`, "-" being standard input. Raises InputError."""
+    try:
+        if str(path) == STANDARD_STREAM:
+            return sys.stdin.buffer.read().decode("utf-8-sig")
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"cannot be read: {reason}", source=str(path)) from None
+    except (UnicodeDecodeError, ValueError):
+        raise InputError("not a text in UTF-8, expected a JSON object", source=str(path)) from None
+
+
+def read_object(path: str | Path, format_name: str, version: int) -> dict[str, Any]:
+    """Return the JSON object in the file at `path` after a look at its format and version.
+
+    Raises InputError where it is no object, of another format, or of a later version.
+    """
+    source = "standard input" if str(path) == STANDARD_STREAM else str(path)
+    data = parse_json(read_text(path), source)
+    if not isinstance(data, dict):
+        raise InputError(f"found {show(data)}, expected a JSON object", source=source)
+    for field in ("format", "version"):
+        if field not in data:
+            raise InputError("missing; this field is required", path=field, source=source)
+    if data["format"] != format_name:
+        raise InputError(
+            f"found {show(data['format'])}, expected {format_name!r}", path="format", source=source
+        )
+    found = data["version"]
+    if isinstance(found, bool) or not isinstance(found, int | float) or found != version:
+        later = isinstance(found, int | float) and not isinstance(found, bool) and found > version
+        hint = " (the file is from a later version of placer)" if later else ""
+        raise InputError(
+            f"found {show(found)}, expected {version}{hint}", path="version", source=source
+        )
+    return data
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` beside `path` and rename it into place, so that no reader sees half a file.
+
+    Raises PlacerError where the folder cannot be written.
+    """
+    target = Path(path)
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        os.chmod(temporary, mode)
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        reason = (error.strerror or str(error)).lower()
+        raise PlacerError(f"{path}: cannot be written: {reason}") from None
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def to_json(data: Any, *, indent: int | None = 1) -> str:
+    """Return `data` as JSON text that ends in a line break; a number that is not finite raises."""
+    return json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_instance(path: str | Path) -> Instance:
+    """Return the instance in the file at `path` ("-": standard input). Raises InputError."""
+    from placer.problem import FORMAT, VERSION, Instance
+
+    data = read_object(path, FORMAT, VERSION)
+    folder = Path() if str(path) == STANDARD_STREAM else Path(path).parent
+    return _said_of(path, lambda: Instance.from_dict(data, folder=folder))
+
+
+def read_placement(path: str | Path) -> Placement:
+    """Return the placement in the file at `path` ("-": standard input). Raises InputError."""
+    from placer.placement import FORMAT, VERSION, Placement
+
+    data = read_object(path, FORMAT, VERSION)
+    return _said_of(path, lambda: Placement.from_dict(data))
+
+
+def write_instance(path: str | Path, instance: Instance) -> None:
+    """Write `instance` to the file at `path`, whole or not at all. Raises PlacerError."""
+    write_text(path, to_json(instance.to_dict()))
+
+
+def write_placement(path: str | Path, placement: Placement) -> None:
+    """Write `placement` to the file at `path`, whole or not at all. Raises PlacerError."""
+    write_text(path, to_json(placement.to_dict()))
+
+
+def _said_of(path: str | Path, build: Callable[[], T]) -> T:
+    source = "standard input" if str(path) == STANDARD_STREAM else str(path)
+    try:
+        return build()
+    except InputError as error:
+        raise error.within(source) from None
+    except RecursionError:
+        raise InputError("nested too deeply, expected a JSON object", source=source) from None

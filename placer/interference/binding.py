@@ -1,0 +1,68 @@
+"""From an instance that names a predictor to a predictor that answers for its models."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from placer.errors import InputError
+from placer.problem import Instance, PredictorInterference
+
+if TYPE_CHECKING:
+    from placer.interference.predictor import BoundPredictor, Predictor
+
+BUILTIN = "builtin"
+_BUILTIN_FILE = "builtin_predictor.json"
+
+
+def load_predictor(instance: Instance) -> Predictor:
+    """Return the predictor that `instance` names, its path relative to the instance's own file.
+
+    Raises InputError where there is none, or none that can be read.
+    """
+    from placer.interference.predictor import Predictor
+
+    if instance.predictor_in_memory is not None:
+        return instance.predictor_in_memory
+    assert isinstance(instance.interference, PredictorInterference)
+    named = instance.interference.predictor
+    if named != BUILTIN:
+        try:
+            return Predictor.load(instance.folder / named)
+        except InputError as error:
+            raise InputError(str(error), path="interference.predictor") from None
+    file = resources.files("placer") / "data" / _BUILTIN_FILE
+    if not file.is_file():
+        raise InputError(
+            "found 'builtin', but this version comes without a built-in predictor; expected the "
+            "path of one made by `placer train`",
+            path="interference.predictor",
+        )
+    with resources.as_file(file) as path:
+        return Predictor.load(path)
+
+
+def bound_predictor(instance: Instance) -> BoundPredictor:
+    """Return the instance's predictor, bound to its models and VM types in their order.
+
+    Raises InputError where a model or VM type is neither known to it nor described.
+    """
+    from placer.interference.predictor import ModelProfile, VmTypeProfile
+
+    if instance.bound_predictor is None:
+        models = [
+            ModelProfile(
+                name=model.name,
+                rate_rps=model.rate_rps,
+                features=model.features,
+                solo_latency_ms={
+                    v.name: latency
+                    for v in instance.vm_types
+                    if (latency := model.solo_latency_on(v.name)) is not None
+                },
+            )
+            for model in instance.models
+        ]
+        vm_types = [VmTypeProfile(name=v.name, features=v.features) for v in instance.vm_types]
+        instance.remember_bound_predictor(load_predictor(instance).bind(models, vm_types))
+    return instance.bound_predictor

@@ -1,0 +1,254 @@
+"""Interference as arrays: the slowdown of each member of many groups at once.
+
+A group is a row of kind numbers, padded with -1 behind. Every form of interference answers the
+same questions, so nothing to its right knows which form it is:
+
+- `slowdown(t, groups)`: the mean slowdown of each member, NaN where the group may not be formed.
+- `upper(t, groups)`: the bound that SLOs are checked with.
+- `floor(t, groups, more)`: a proven lower bound of each member's mean slowdown in this group and
+  in every group made of it by adding at most `more` replicas; `upper_floor` likewise for `upper`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.problem import GroupsInterference, Instance, PairwiseInterference
+
+if TYPE_CHECKING:
+    from placer.interference.predictor import BoundPredictor
+
+Groups = NDArray[np.int32]
+Floats = NDArray[np.float64]
+
+
+class Interference(Protocol):
+    """What every form of interference answers, for the VM type numbered `t`."""
+
+    def slowdown(self, t: int, groups: Groups) -> Floats: ...
+
+    def upper(self, t: int, groups: Groups) -> Floats: ...
+
+    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats: ...
+
+    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats: ...
+
+    def listed(self, t: int) -> Groups | None:
+        """Groups of VM type `t` that no bound by growth covers, so that they are priced one by one.
+
+        None where growth covers every group.
+        """
+
+    def only_listed(self) -> bool:
+        """Whether groups of two and more may be formed only where `listed` has them."""
+
+
+class NoSlowdown:
+    """Nobody slows anybody down."""
+
+    def slowdown(self, t: int, groups: Groups) -> Floats:
+        return np.ones(groups.shape)
+
+    def upper(self, t: int, groups: Groups) -> Floats:
+        return self.slowdown(t, groups)
+
+    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+        return self.slowdown(t, groups)
+
+    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+        return self.slowdown(t, groups)
+
+    def listed(self, t: int) -> Groups | None:
+        return None
+
+    def only_listed(self) -> bool:
+        return False
+
+
+class PairTable:
+    """Slowdown by pairs, summed or multiplied over the co-runners of a replica."""
+
+    def __init__(self, instance: Instance, table: PairwiseInterference) -> None:
+        self._product = table.combine == "product"
+        names = [model.name for model in instance.models]
+        neutral = 1.0 if self._product else 0.0
+        self._effect: list[Floats] = []
+        self._help: list[Floats] = []
+        built: dict[int, Floats] = {}
+        for vm_type in instance.vm_types:
+            rows = table.table_for(vm_type.name)
+            if id(rows) not in built:
+                built[id(rows)] = _pair_matrix(rows, names, table.default)
+            pairs = built[id(rows)]
+            effect = np.full((len(names) + 1, len(names) + 1), neutral)
+            effect[:-1, :-1] = pairs if self._product else pairs - 1.0
+            self._effect.append(effect)
+            best = np.fmin.reduce(effect, axis=1, initial=neutral)
+            self._help.append(best)
+
+    def slowdown(self, t: int, groups: Groups) -> Floats:
+        effect, width = self._effect[t], groups.shape[1]
+        result = np.ones(groups.shape)
+        for target in range(width):
+            for co_runner in range(width):
+                if target != co_runner:
+                    pair = effect[groups[:, target], groups[:, co_runner]]
+                    if self._product:
+                        result[:, target] *= pair
+                    else:
+                        result[:, target] += pair
+        return result
+
+    def upper(self, t: int, groups: Groups) -> Floats:
+        return self.slowdown(t, groups)
+
+    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+        best = self._help[t][groups]
+        now = self.slowdown(t, groups)
+        left = np.broadcast_to(np.asarray(more).reshape(-1, 1), now.shape)
+        return now * best**left if self._product else now + best * left
+
+    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+        return self.floor(t, groups, more)
+
+    def listed(self, t: int) -> Groups | None:
+        return None
+
+    def only_listed(self) -> bool:
+        return False
+
+
+def _pair_matrix(rows: object, names: list[str], default: float | None) -> Floats:
+    """Return target x co-runner; NaN, which no group with that pair survives, where unknown."""
+    number = {name: k for k, name in enumerate(names)}
+    matrix = np.full((len(names), len(names)), np.nan if default is None else default)
+    assert hasattr(rows, "items")
+    for target, co_runners in rows.items():
+        row = matrix[number[target]]
+        for co_runner, value in co_runners.items():
+            row[number[co_runner]] = value
+    return matrix
+
+
+class GroupTable:
+    """Slowdown of listed groups; the others are forbidden, or asked of a pair table."""
+
+    def __init__(self, instance: Instance, table: GroupsInterference) -> None:
+        self._pairs = (
+            PairTable(instance, table.pairwise)
+            if table.missing == "pairwise" and table.pairwise is not None
+            else None
+        )
+        number = {model.name: k for k, model in enumerate(instance.models)}
+        self._entries = [_listed_arrays(table, v.name, number) for v in instance.vm_types]
+        self._rows = [
+            {row[row >= 0].tobytes(): index for index, row in enumerate(rows)}
+            for rows, _ in self._entries
+        ]
+
+    def slowdown(self, t: int, groups: Groups) -> Floats:
+        degree = (groups >= 0).sum(axis=1)
+        if self._pairs is not None:
+            result = self._pairs.slowdown(t, groups)
+        else:
+            result = np.where((degree <= 1)[:, None], 1.0, np.full(groups.shape, np.nan))
+        _, values = self._entries[t]
+        known = self._rows[t]
+        if not known:
+            return result
+        for index, row in enumerate(np.ascontiguousarray(groups)):
+            found = known.get(row[: degree[index]].tobytes())
+            if found is not None:
+                result[index, : degree[index]] = values[found][: degree[index]]
+        return result
+
+    def upper(self, t: int, groups: Groups) -> Floats:
+        return self.slowdown(t, groups)
+
+    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+        """Bound the groups that are not listed; those that are, `listed` gives one by one."""
+        if self._pairs is not None:
+            return self._pairs.floor(t, groups, more)
+        return np.ones(groups.shape)
+
+    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+        return self.floor(t, groups, more)
+
+    def listed(self, t: int) -> Groups | None:
+        return self._entries[t][0]
+
+    def only_listed(self) -> bool:
+        return self._pairs is None
+
+
+def _listed_arrays(
+    table: GroupsInterference, vm_type: str, number: dict[str, int]
+) -> tuple[Groups, Floats]:
+    """Return the listed groups of one VM type, sorted and padded, and the slowdowns beside them."""
+    entries = table.entries_for(vm_type)
+    width = max((len(entry.models) for entry in entries), default=1)
+    rows = np.full((len(entries), width), -1, dtype=np.int32)
+    values = np.full((len(entries), width), np.nan)
+    for index, entry in enumerate(entries):
+        members = sorted(
+            (number[name], value) for name, value in zip(entry.models, entry.slowdown, strict=True)
+        )
+        rows[index, : len(members)] = [k for k, _ in members]
+        values[index, : len(members)] = [value for _, value in members]
+    return rows, values
+
+
+class Predicted:
+    """Slowdown by a trained predictor, which never falls when a co-runner is added."""
+
+    def __init__(self, bound: BoundPredictor, quantile: float | None) -> None:
+        self._bound = bound
+        self._quantile = quantile
+
+    def slowdown(self, t: int, groups: Groups) -> Floats:
+        return _distinct(groups, lambda rows: self._bound.slowdown(t, rows))
+
+    def upper(self, t: int, groups: Groups) -> Floats:
+        if self._quantile is None:
+            return self.slowdown(t, groups)
+        level = self._quantile
+        return _distinct(groups, lambda rows: self._bound.upper(t, rows, level))
+
+    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+        return self.slowdown(t, groups)
+
+    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+        return self.upper(t, groups)
+
+    def listed(self, t: int) -> Groups | None:
+        return None
+
+    def only_listed(self) -> bool:
+        return False
+
+
+def _distinct(groups: Groups, ask: Callable[[Groups], Floats]) -> Floats:
+    """Ask for the groups in one batch, cut to the width that they need."""
+    result = np.full(groups.shape, np.nan)
+    used = int((groups >= 0).sum(axis=1).max(initial=0))
+    if used:
+        result[:, :used] = ask(np.ascontiguousarray(groups[:, :used]))
+    return result
+
+
+def build_interference(instance: Instance) -> Interference:
+    """Return the instance's interference as arrays. Raises InputError where a predictor is lacking."""
+    interference = instance.interference
+    if interference.kind == "pairwise":
+        return PairTable(instance, interference)
+    if interference.kind == "groups":
+        return GroupTable(instance, interference)
+    if interference.kind == "predictor":
+        from placer.interference.binding import bound_predictor
+
+        return Predicted(bound_predictor(instance), interference.slo_quantile)
+    return NoSlowdown()

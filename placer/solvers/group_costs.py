@@ -1,0 +1,97 @@
+"""The cost of a group on one VM: the one function that every solver asks.
+
+A group is a row of kind numbers in ascending order, padded with -1 behind. Its cost is what one
+VM with that content adds to the instance's objective, infinite where capacity, the co-location
+degree, an apart rule, a banned SLO miss or a group table forbids it. Limits over several VMs
+(count, max_vms, max_price, together) are the master's, not the group's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.interference.tables import Floats, Groups
+from placer.problem import TOLERANCE
+from placer.solvers.batch import Batch
+
+CHUNK = 200_000
+"""Rows that are worked on at once, to bound memory."""
+
+
+class GroupCosts:
+    """Costs of groups under one instance's objective, many rows at a time."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self._objective = batch.instance.objective
+        self._weight = np.append(batch.weight, 0.0)
+        self._slo = np.append(batch.slo, np.inf)
+        self._allowed = np.column_stack([batch.allowed, np.ones(batch.types, dtype=bool)])
+        self._fixed = np.column_stack([batch.fixed, np.zeros(batch.types)])
+        self._solo = np.column_stack([batch.solo, np.ones(batch.types)])
+        self._best_solo = np.append(batch.best_solo, 1.0)
+        pad = np.zeros((batch.types, 1, batch.demand.shape[2]))
+        self._demand = np.concatenate([batch.demand, pad], axis=1)
+        self._has_slo = bool(np.isfinite(batch.slo).any())
+        self._any_apart = bool(batch.apart.any())
+        self._apart = np.zeros((batch.kinds + 1, batch.kinds + 1), dtype=bool)
+        self._apart[:-1, :-1] = batch.apart
+
+    def cost(self, t: int, groups: Groups) -> Floats:
+        """Return the cost (n,) of each of the `groups` (n, width) on a VM of type `t`."""
+        if len(groups) > CHUNK:
+            parts = [groups[i : i + CHUNK] for i in range(0, len(groups), CHUNK)]
+            return np.concatenate([self.cost(t, part) for part in parts])
+        result = np.full(len(groups), np.inf)
+        rows = np.flatnonzero(self.fits(t, groups))
+        if len(rows):
+            result[rows] = self._service_cost(t, groups[rows])
+        return result
+
+    def fits(self, t: int, groups: Groups) -> NDArray[np.bool_]:
+        """Return which `groups` respect capacity, degree, admission and apart rules (n,).
+
+        A group that does not fit has no larger group that does.
+        """
+        batch = self.batch
+        used = self._demand[t][groups].sum(axis=1)
+        ok: NDArray[np.bool_] = (used <= batch.capacity[t] + TOLERANCE).all(axis=1)
+        ok &= (groups >= 0).sum(axis=1) <= batch.max_models[t]
+        ok &= self._allowed[t][groups].all(axis=1)
+        if self._any_apart:
+            width = groups.shape[1]
+            for i in range(width):
+                for j in range(i + 1, width):
+                    ok &= ~self._apart[groups[:, i], groups[:, j]]
+        return ok
+
+    def _service_cost(self, t: int, groups: Groups) -> Floats:
+        interference = self.batch.interference
+        slowdown = interference.slowdown(t, groups)
+        upper = interference.upper(t, groups) if self._has_slo else slowdown
+        own = self.member_cost(t, groups, slowdown, upper)
+        cost: Floats = self._objective.price * self.batch.price[t] + own.sum(axis=1)
+        cost[np.isnan(slowdown).any(axis=1, where=groups >= 0)] = np.inf
+        return cost
+
+    def member_cost(self, t: int, groups: Groups, slowdown: Floats, upper: Floats) -> Floats:
+        """Return what each member adds to its group's cost at these slowdowns (n, width).
+
+        It never falls as a slowdown rises, so slowdowns that are bounds from below give costs
+        that are bounds from below. The price of the VM itself is not in it.
+        """
+        objective, member = self._objective, groups >= 0
+        weight = self._weight[groups]
+        own = objective.price * self._fixed[t][groups]
+        own = own + objective.degradation * weight * (slowdown - 1.0)
+        if objective.latency > 0:
+            ratio = self._solo[t][groups] / self._best_solo[groups]
+            own += objective.latency * weight * (ratio * slowdown - 1.0)
+        if self._has_slo:
+            late = self._solo[t][groups] * upper > self._slo[groups] + TOLERANCE
+            if objective.slo_penalty is None:
+                own[late & member] = np.inf
+            else:
+                own += objective.slo_penalty * weight * late
+        return np.where(member, own, 0.0)
