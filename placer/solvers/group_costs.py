@@ -40,13 +40,12 @@ class GroupCosts:
 
     def cost(self, t: int, groups: Groups) -> Floats:
         """Return the cost (n,) of each of the `groups` (n, width) on a VM of type `t`."""
-        if len(groups) > CHUNK:
-            parts = [groups[i : i + CHUNK] for i in range(0, len(groups), CHUNK)]
-            return np.concatenate([self.cost(t, part) for part in parts])
         result = np.full(len(groups), np.inf)
-        rows = np.flatnonzero(self.fits(t, groups))
-        if len(rows):
-            result[rows] = self._service_cost(t, groups[rows])
+        for begin in range(0, len(groups), CHUNK):
+            part = groups[begin : begin + CHUNK]
+            rows = np.flatnonzero(self.fits(t, part))
+            if len(rows):
+                result[begin + rows] = self.service_cost(t, part[rows])
         return result
 
     def fits(self, t: int, groups: Groups) -> NDArray[np.bool_]:
@@ -66,7 +65,11 @@ class GroupCosts:
                     ok &= ~self._apart[groups[:, i], groups[:, j]]
         return ok
 
-    def _service_cost(self, t: int, groups: Groups) -> Floats:
+    def service_cost(self, t: int, groups: Groups) -> Floats:
+        """Return the cost (n,) of `groups` that are known to fit on a VM of type `t`."""
+        if len(groups) > CHUNK:
+            parts = [groups[i : i + CHUNK] for i in range(0, len(groups), CHUNK)]
+            return np.concatenate([self.service_cost(t, part) for part in parts])
         interference = self.batch.interference
         slowdown = interference.slowdown(t, groups)
         upper = interference.upper(t, groups) if self._has_slo else slowdown

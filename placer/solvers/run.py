@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +29,9 @@ Assignment = Mapping[State, int]
 """How many VMs hold each content; replicas that no VM holds are unplaced."""
 
 POLL_SECONDS = 0.05
+
+ROUNDING = 1e-10
+"""Error of a sum of costs, relative to the sum of their sizes, that two orders of adding cause."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,11 @@ T = TypeVar("T")
 
 @dataclass
 class Run:
-    """The state of one solve that solver and caller share."""
+    """The state of one solve that solver and caller share.
+
+    `step`: every feasible objective is a multiple of it (0: unknown), which lets a bound be
+    rounded up to the next one.
+    """
 
     batch: Batch
     costs: GroupCosts
@@ -87,15 +95,31 @@ class Run:
     interrupted: bool = False
     timed_out: bool = False
     notes: list[str] = field(default_factory=list)
+    step: float = 0.0
+    _noise: float = 0.0
+    _recess: float = math.inf
 
     def seconds(self) -> float:
         """Return the seconds since the solve began."""
         return time.monotonic() - self.started
 
     def time_left(self) -> float:
-        """Return the seconds left, infinite where there is no limit."""
+        """Return the seconds left to the work at hand, infinite where there is no limit."""
+        return max(0.0, min(self._whole_time_left(), self._recess - self.seconds()))
+
+    def _whole_time_left(self) -> float:
         limit = self.options.time_limit
         return math.inf if limit is None else max(0.0, limit - self.seconds())
+
+    @contextmanager
+    def at_most(self, seconds: float) -> Iterator[None]:
+        """Give the work inside `with` at most these seconds; the run itself goes on after it."""
+        before = self._recess
+        self._recess = min(before, self.seconds() + seconds)
+        try:
+            yield
+        finally:
+            self._recess = before
 
     def gap(self) -> float | None:
         """Return the proven gap, None where objective or bound is unknown."""
@@ -108,9 +132,9 @@ class Run:
 
     def should_stop(self) -> bool:
         """Return whether to stop now: closed, out of time, or interrupted."""
-        if self.time_left() <= 0.0 and not self.closed():
+        if self._whole_time_left() <= 0.0 and not self.closed():
             self.timed_out = True
-        return self.interrupted or self.timed_out or self.closed()
+        return self.interrupted or self.time_left() <= 0.0 or self.closed()
 
     def enter(self, phase: str) -> None:
         """Say what the solver does next."""
@@ -118,8 +142,19 @@ class Run:
         self._report(self.on_progress)
 
     def raise_bound(self, bound: float) -> None:
-        """Take a proven lower bound; one that is not finite or no better changes nothing."""
-        if math.isfinite(bound) and (self.bound is None or bound > self.bound):
+        """Take a proven lower bound; one that is not finite or no better changes nothing.
+
+        What stands above the objective, or below it, by no more than the rounding error of the
+        sums behind both is the objective.
+        """
+        if not math.isfinite(bound):
+            return
+        if self.step > 0:
+            slack = max(1e-6, 1e-9 * abs(bound) / self.step)
+            bound = max(bound, math.ceil(bound / self.step - slack) * self.step)
+        if self.objective is not None and abs(self.objective - bound) <= self._noise:
+            bound = self.objective
+        if self.bound is None or bound > self.bound:
             self.bound = bound
             self._report(self.on_progress)
 
@@ -130,6 +165,8 @@ class Run:
         if objective is None or (self.objective is not None and objective >= self.objective):
             return False
         self.best, self.objective = used, objective
+        cost = state_costs(self.costs, list(used))
+        self._noise = ROUNDING * (1e-3 + float(np.abs(cost) @ np.array(list(used.values()), float)))
         self._report(self.on_incumbent)
         self._report(self.on_progress)
         return True
@@ -196,7 +233,7 @@ class Run:
             return StoppedBy.PROOF if gap is not None and gap <= 1e-6 else StoppedBy.GAP
         if self.interrupted:
             return StoppedBy.INTERRUPT
-        if self.timed_out or self.time_left() <= 0.0:
+        if self.timed_out or self._whole_time_left() <= 0.0:
             return StoppedBy.TIME
         return StoppedBy.COMPLETE
 

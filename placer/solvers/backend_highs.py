@@ -1,0 +1,191 @@
+"""HiGHS: integer programs, and the linear master that grows by columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.errors import ConsistencyError
+from placer.solvers.integer_program import IntegerProgram, IntegerResult
+from placer.solvers.run import Run
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+TARGET_COST = 100.0
+"""Costs are scaled so that the largest is about this: HiGHS's tolerances are absolute."""
+
+
+def cost_scale(cost: Floats) -> float:
+    """Return the power of two that brings the largest of `cost` near TARGET_COST."""
+    largest = float(np.abs(cost).max(initial=0.0))
+    return 2.0 ** round(math.log2(TARGET_COST / largest)) if largest > 0 else 1.0
+
+
+def solve_with_highs(
+    program: IntegerProgram,
+    run: Run,
+    on_values: Callable[[Ints], None] | None = None,
+) -> IntegerResult:
+    """Solve `program` with HiGHS within the run's clock and gap; see Backend."""
+    import highspy
+
+    if not len(program.cost):
+        return _without_variables(program)
+    highs = quiet_highs()
+    scale = cost_scale(program.cost)
+    _pass_program(highs, program, scale)
+    highs.setOptionValue("mip_rel_gap", min(run.options.gap / 4, 1e-3))
+    highs.setOptionValue("mip_abs_gap", 1e-9)
+    highs.setOptionValue("mip_feasibility_tolerance", 1e-9)
+    highs.setOptionValue("primal_feasibility_tolerance", 1e-9)
+    highs.setOptionValue("random_seed", run.options.seed % 2**31)
+    highs.setOptionValue("threads", run.options.workers)
+    if math.isfinite(run.time_left()):
+        highs.setOptionValue("time_limit", max(0.01, run.time_left()))
+    if program.start is not None:
+        solution = highspy.HighsSolution()
+        solution.col_value = program.start.tolist()
+        highs.setSolution(solution)
+    _listen(highs, run, on_values)
+    run.call(lambda: highs.run(), lambda: None)
+    return _outcome(highs, program, scale)
+
+
+def quiet_highs() -> Any:
+    """Return a HiGHS that prints nothing, not even the banner of its constructor."""
+    import highspy
+
+    class QuietHighs(highspy.Highs):
+        def enableCallbacks(self) -> None:  # noqa: N802
+            self.setOptionValue("output_flag", False)
+            super().enableCallbacks()
+
+    return QuietHighs()
+
+
+def _without_variables(program: IntegerProgram) -> IntegerResult:
+    feasible = bool((program.row_lower <= 0).all() and (program.row_upper >= 0).all())
+    values = np.zeros(0, dtype=np.int64)
+    return IntegerResult(
+        values if feasible else None, 0.0 if feasible else None, not feasible, True
+    )
+
+
+def _pass_program(highs: Any, program: IntegerProgram, scale: float) -> None:
+    import highspy
+
+    model = highspy.HighsLp()
+    model.num_col_, model.num_row_ = len(program.cost), len(program.row_lower)
+    model.col_cost_ = program.cost * scale
+    model.col_lower_ = np.zeros(len(program.cost))
+    model.col_upper_ = program.upper
+    model.row_lower_, model.row_upper_ = program.row_lower, program.row_upper
+    model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    model.a_matrix_.start_ = program.matrix.indptr
+    model.a_matrix_.index_ = program.matrix.indices
+    model.a_matrix_.value_ = program.matrix.data
+    model.integrality_ = [highspy.HighsVarType.kInteger] * len(program.cost)
+    highs.passModel(model)
+
+
+def _listen(highs: Any, run: Run, on_values: Callable[[Ints], None] | None) -> None:
+    """Let HiGHS ask whether to go on, and hand over better solutions as it finds them."""
+
+    def interrupt(event: Any) -> None:
+        if run.interrupted or run.time_left() <= 0.0:
+            event.interrupt()
+
+    highs.cbMipInterrupt += interrupt
+    highs.cbSimplexInterrupt += interrupt
+    if on_values is not None:
+        listener = on_values
+
+        def improve(event: Any) -> None:
+            listener(np.rint(np.array(event.data_out.mip_solution)).astype(np.int64))
+
+        highs.cbMipImprovingSolution += improve
+
+
+def _outcome(highs: Any, program: IntegerProgram, scale: float) -> IntegerResult:
+    import highspy
+
+    status, info = highs.getModelStatus(), highs.getInfo()
+    infeasible = status == highspy.HighsModelStatus.kInfeasible
+    complete = infeasible or status == highspy.HighsModelStatus.kOptimal
+    values = None
+    if info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible:
+        values = np.rint(np.array(highs.getSolution().col_value)).astype(np.int64)
+    bound = info.mip_dual_bound / scale
+    if not math.isfinite(bound) or infeasible:
+        bound = math.nan
+    return IntegerResult(values, None if math.isnan(bound) else bound, infeasible, complete)
+
+
+class LinearMaster:
+    """A linear program that is solved again and again as columns are added.
+
+    Rows are fixed; `add` brings columns, `solve` returns the objective and the rows' duals, both
+    unscaled. Each row that must hold has an artificial variable at a price that `charge` sets,
+    so that there is always a solution.
+    """
+
+    def __init__(self, row_lower: Floats, row_upper: Floats, scale: float) -> None:
+        self._highs = quiet_highs()
+        self._scale = scale
+        self._rows = len(row_lower)
+        for lower, upper in zip(row_lower.tolist(), row_upper.tolist(), strict=True):
+            self._highs.addRow(lower, upper, 0, np.zeros(0, np.int32), np.zeros(0))
+        must = np.flatnonzero(row_lower > 0)
+        self._artificial = np.arange(len(must))
+        self._highs.setOptionValue("threads", 1)
+        self.add(np.zeros(len(must)), np.full(len(must), np.inf), must, self._artificial, np.ones(len(must)))
+
+    def add(self, cost: Floats, upper: Floats, row: Ints, column: Ints, value: Floats) -> None:
+        """Add columns with their non-zeros, `column` counting from 0 for the first that is new.
+
+        Values for one row and column are summed. Raises ConsistencyError where HiGHS refuses.
+        """
+        import highspy
+        from scipy.sparse import coo_array
+
+        matrix = coo_array((value, (row, column)), shape=(self._rows, len(cost))).tocsc()
+        status = self._highs.addCols(
+            len(cost),
+            cost * self._scale,
+            np.zeros(len(cost)),
+            upper,
+            matrix.nnz,
+            matrix.indptr[:-1].astype(np.int32),
+            matrix.indices.astype(np.int32),
+            matrix.data,
+        )
+        if status == highspy.HighsStatus.kError:
+            raise ConsistencyError("the linear master refused new columns")
+
+    def charge(self, price: float) -> None:
+        """Set what one unit of an artificial variable costs."""
+        for column in self._artificial.tolist():
+            self._highs.changeColCost(column, price * self._scale)
+
+    def solve(self, run: Run) -> tuple[float, Floats, float] | None:
+        """Return objective, duals (rows,) and the sum of artificials; None where it was stopped."""
+        import highspy
+
+        if math.isfinite(run.time_left()):
+            self._highs.setOptionValue("time_limit", self._highs.getRunTime() + run.time_left())
+        self._highs.run()
+        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        solution = self._highs.getSolution()
+        duals = np.array(solution.row_dual) / self._scale
+        lacking = float(np.array(solution.col_value)[self._artificial].sum())
+        return self._highs.getInfo().objective_function_value / self._scale, duals, lacking
+
+    def values(self) -> Floats:
+        """Return the last solution's values, artificials left out."""
+        return np.array(self._highs.getSolution().col_value)[len(self._artificial) :]

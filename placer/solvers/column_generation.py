@@ -1,0 +1,163 @@
+"""The linear master solved by columns: a proven bound, and the groups that matter.
+
+Duals are smoothed towards those of the best bound (Wentges 1997), which takes far fewer rounds
+than the master's own, and every bound is Lagrange's, valid whatever the duals are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.solvers.backend_highs import LinearMaster, cost_scale
+from placer.solvers.columns import Columns, Prices, columns_of, join
+from placer.solvers.master import Rows
+from placer.solvers.pricing import Pricing
+from placer.solvers.run import Run, State
+
+Floats = NDArray[np.float64]
+
+SMOOTHING = 0.6
+CONVERGED = 1e-9
+LACKING = 1e-7
+
+
+@dataclass
+class LinearBound:
+    """What column generation found: bound, the prices that prove it, columns, and LP values."""
+
+    bound: float
+    prices: Prices
+    columns: Columns
+    values: Floats
+    converged: bool
+    infeasible: bool = False
+
+
+@dataclass
+class ColumnGeneration:
+    """The linear master of one run, grown until its bound is the best there is.
+
+    With `free`, groups cost nothing and the value is how many replicas must lack a place: above
+    0, that proves that no placement exists.
+    """
+
+    run: Run
+    rows: Rows
+    pricing: Pricing
+    free: bool = False
+    parts: list[Columns] = field(default_factory=list)
+    _known: set[bytes] = field(default_factory=set)
+
+    def solve(self, first: Columns | None = None) -> LinearBound | None:
+        """Return the linear bound, None where it was stopped before there was one."""
+        self._start(first if first is not None else self._first_columns())
+        while True:
+            converged, lacking = self._rounds()
+            if self.free or not converged or lacking <= LACKING or self.run.should_stop():
+                return self._outcome(converged)
+            reach = ColumnGeneration(self.run, self.rows, self.pricing, free=True)
+            reached = reach.solve(join(self.parts))
+            if reached is None or not reached.converged:
+                return self._outcome(False)
+            if reached.bound > LACKING:
+                return self._outcome(True, infeasible=True)
+            self._add(reached.columns)
+            self._artificial_price *= 100.0
+            self._lp.charge(self._artificial_price)
+
+    def _start(self, first: Columns) -> None:
+        entries, cost, upper = self.rows.other_entries()
+        cost = cost * (not self.free)
+        sizes = np.concatenate([self._cost(first), cost])
+        self._lp = LinearMaster(self.rows.lower, self.rows.upper, cost_scale(sizes))
+        self._others = len(cost)
+        self._lp.add(cost, upper, entries.row, entries.column, entries.value)
+        self._add(first)
+        largest = float(np.abs(sizes).max(initial=0.0))
+        self._artificial_price = 1.0 if self.free else 10.0 * (largest or 1.0)
+        self._lp.charge(self._artificial_price)
+        self._best = -math.inf
+        self._best_duals: Floats | None = None
+
+    def _cost(self, columns: Columns) -> Floats:
+        return columns.cost * (not self.free)
+
+    def _first_columns(self) -> Columns:
+        batch = self.run.batch
+        singles: list[State] = [
+            (int(t), (int(k),))
+            for t in np.flatnonzero(batch.vms_possible() > 0)
+            for k in self.rows.kinds
+        ]
+        return columns_of(self.run.costs, [*singles, *(self.run.best or {})])
+
+    def _add(self, columns: Columns) -> int:
+        """Add those of `columns` that are new; return how many."""
+        new = []
+        for i in range(len(columns)):
+            row = columns.groups[i]
+            key = columns.vm_type[i].tobytes() + row[row >= 0].tobytes()
+            if key not in self._known:
+                self._known.add(key)
+                new.append(i)
+        added = columns.take(np.array(new, dtype=np.intp))
+        if new:
+            self.parts.append(added)
+            entries = self.rows.group_entries(added)
+            limit = np.full(len(added), np.inf)
+            self._lp.add(self._cost(added), limit, entries.row, entries.column, entries.value)
+        return len(new)
+
+    def _rounds(self) -> tuple[bool, float]:
+        """Add columns until the bound meets the master's value; return success and what lacks."""
+        smoothing = SMOOTHING
+        lacking = math.inf
+        while not self.run.should_stop():
+            solved = self._lp.solve(self.run)
+            if solved is None:
+                return False, lacking
+            value, duals, lacking = solved
+            tolerance = CONVERGED * max(abs(value), 1e-9)
+            if value - self._best <= tolerance:
+                return True, lacking
+            exact = self.rows.prices(duals)
+            if not self.free and self._add(self.pricing.quick(exact)) >= 10:
+                continue
+            asked = duals
+            if self._best_duals is not None:
+                asked = smoothing * self._best_duals + (1.0 - smoothing) * duals
+            added = self._price(asked)
+            if added:
+                smoothing = SMOOTHING
+            elif smoothing > 0:
+                smoothing = 0.0  # the smoothed prices misled: ask at the master's own
+            else:
+                return True, lacking
+        return False, lacking
+
+    def _price(self, duals: Floats) -> int:
+        prices = self.rows.prices(duals)
+        least, columns = self.pricing.least(prices, free=self.free)
+        bound = prices.bound(self.run.batch, least)
+        if bound > self._best:
+            self._best, self._best_duals = bound, duals
+            if not self.free:
+                self.run.raise_bound(bound)
+        return self._add(columns)
+
+    def _outcome(self, converged: bool, infeasible: bool = False) -> LinearBound | None:
+        if self._best_duals is None:
+            return None
+        values = self._lp.values()[self._others :]
+        return LinearBound(
+            self._best,
+            self.rows.prices(self._best_duals),
+            join(self.parts),
+            values,
+            converged,
+            infeasible,
+        )

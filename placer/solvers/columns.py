@@ -1,0 +1,117 @@
+"""Columns: groups with their VM type and cost, and the prices that they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.solvers.batch import Batch
+from placer.solvers.group_costs import GroupCosts
+from placer.solvers.run import Assignment, State, rows_of, state_costs
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """n groups: vm_type (n,), groups (n, width) padded with -1, cost (n,)."""
+
+    vm_type: NDArray[np.int32]
+    groups: NDArray[np.int16]
+    cost: Floats
+
+    def __len__(self) -> int:
+        return len(self.cost)
+
+    def take(self, rows: NDArray[np.int_] | NDArray[np.bool_]) -> Columns:
+        """Return the columns at `rows`."""
+        return Columns(self.vm_type[rows], self.groups[rows], self.cost[rows])
+
+    def states(self) -> list[State]:
+        """Return each column as a state."""
+        return [
+            (t, tuple(k for k in row if k >= 0))
+            for t, row in zip(self.vm_type.tolist(), self.groups.tolist(), strict=True)
+        ]
+
+
+def no_columns() -> Columns:
+    """Return zero columns."""
+    return Columns(np.zeros(0, np.int32), np.full((0, 1), -1, np.int16), np.zeros(0))
+
+
+def join(parts: Sequence[Columns]) -> Columns:
+    """Return the columns of all `parts`, in order."""
+    if not parts:
+        return no_columns()
+    width = max(part.groups.shape[1] for part in parts)
+    padded = [
+        np.pad(p.groups, ((0, 0), (0, width - p.groups.shape[1])), constant_values=-1)
+        for p in parts
+    ]
+    return Columns(
+        np.concatenate([p.vm_type for p in parts]),
+        np.concatenate(padded),
+        np.concatenate([p.cost for p in parts]),
+    )
+
+
+def columns_of(costs: GroupCosts, states: Sequence[State]) -> Columns:
+    """Return `states` as columns, leaving out those whose group may not be formed."""
+    if not states:
+        return no_columns()
+    cost = state_costs(costs, list(states))
+    columns = Columns(
+        np.array([t for t, _ in states], dtype=np.int32),
+        rows_of([group for _, group in states]).astype(np.int16),
+        cost,
+    )
+    return columns.take(np.isfinite(cost))
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What the master's duals say a group is worth: duals of its rows, with the signs they need.
+
+    kind (K,): worth of covering one replica. vm_type (T,): worth (at most 0) of the scarce VM.
+    together (number of rules,): worth of a VM that holds a rule. constant: what the bound is
+    when no group has a negative reduced cost.
+    """
+
+    kind: Floats
+    vm_type: Floats
+    together: Floats
+    constant: float
+
+    def bound(self, batch: Batch, least: Floats) -> float:
+        """Return the lower bound (Lagrange) at the least reduced cost of each VM type (T,)."""
+        slack = np.minimum(least, 0.0) * batch.vms_possible()
+        return self.constant + float(slack[np.isfinite(slack)].sum())
+
+
+class TogetherIndex:
+    """Which groups hold which together rules."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.rules = batch.together
+
+    def held(self, groups: NDArray[np.int16]) -> NDArray[np.bool_]:
+        """Return whether each group holds each rule (n, number of rules)."""
+        result = np.ones((len(groups), len(self.rules)), dtype=bool)
+        for r, rule in enumerate(self.rules):
+            for kind in np.flatnonzero(rule):
+                result[:, r] &= (groups == kind).sum(axis=1) >= rule[kind]
+        return result
+
+
+def assignment_of(columns: Columns, counts: Ints) -> Assignment:
+    """Return the assignment in which column i is used counts[i] times."""
+    used = np.flatnonzero(counts > 0)
+    result: dict[State, int] = {}
+    for state, count in zip(columns.take(used).states(), counts[used].tolist(), strict=True):
+        result[state] = result.get(state, 0) + count
+    return result

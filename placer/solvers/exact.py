@@ -1,0 +1,214 @@
+"""The group formulation solved to proof: columns, integer master, and the closing step.
+
+Column generation gives a bound and prices. No solution better than the incumbent can use a group
+whose reduced cost exceeds the gap, so the integer master over all other groups closes it: a proof
+without a branching scheme of our own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.errors import ConsistencyError
+from placer.solvers.backend_highs import solve_with_highs
+from placer.solvers.column_generation import ColumnGeneration, LinearBound
+from placer.solvers.columns import Columns, assignment_of, columns_of, join
+from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
+from placer.solvers.integer_program import Backend, IntegerResult
+from placer.solvers.master import Rows, integer_master
+from placer.solvers.pricing import PoolPricing, Pricing
+from placer.solvers.run import Run
+
+SMALL_POOL = 2_000
+"""Up to this many groups go into the integer master as they are."""
+
+CLOSING_LIMIT = 150_000
+"""The most groups that one integer master is given."""
+
+
+class Groups:
+    """The group formulation with HiGHS for the integer master."""
+
+    name = "groups"
+    exact = True
+    small_pool = SMALL_POOL
+    group_limit = GROUP_LIMIT
+
+    def backend(self) -> Backend:
+        """Return what solves the integer master."""
+        return solve_with_highs
+
+    def solve(self, run: Run) -> None:
+        """Prove the optimum of the run's batch, or come as near as its clock lets it."""
+        rows = Rows(run.batch)
+        if run.best is None:
+            _first_placement(run)
+        if not len(rows.kinds):
+            run.offer({})
+            run.raise_bound(0.0)
+            return
+        run.enter("groups")
+        pool = enumerate_groups(run, self.group_limit)
+        if run.should_stop():
+            return
+        if pool is not None:
+            run.step = common_step(_all_costs(run, pool))
+            if len(pool) <= self.small_pool:
+                _Closing(run, rows, self.backend()).whole(pool)
+                return
+        self._by_columns(run, rows, pool)
+
+    def _by_columns(self, run: Run, rows: Rows, pool: Columns | None) -> None:
+        pricing: Pricing = PoolPricing(run.batch, pool) if pool is not None else _growth(run)
+        run.enter("columns")
+        linear = ColumnGeneration(run, rows, pricing).solve()
+        if linear is None or run.should_stop():
+            return
+        if linear.infeasible:
+            _no_placement(run)
+            return
+        _Closing(run, rows, self.backend()).close(pricing, linear)
+
+
+class GroupsCpSat(Groups):
+    """The group formulation with CP-SAT for the integer master."""
+
+    name = "cp-sat"
+
+    def backend(self) -> Backend:
+        from placer.solvers.backend_cpsat import solve_with_cpsat
+
+        return solve_with_cpsat
+
+
+class GroupsMilp(Groups):
+    """The group formulation with a solver that PuLP finds for the integer master."""
+
+    name = "milp"
+
+    def backend(self) -> Backend:
+        from placer.solvers.backend_pulp import solve_with_pulp
+
+        return solve_with_pulp
+
+
+def _first_placement(run: Run) -> None:
+    from placer.solvers.local import Local
+
+    run.enter("greedy")
+    Local().solve(run)
+
+
+def _growth(run: Run) -> Pricing:
+    from placer.solvers.growth import GrowthPricing
+
+    return GrowthPricing(run)
+
+
+def _no_placement(run: Run) -> None:
+    """Take a proof that no placement exists; one at hand shows that the proof is wrong."""
+    if run.best is not None:
+        raise ConsistencyError(
+            "the integer master has no solution, yet a placement is known: please report this "
+            "instance"
+        )
+    run.proved_infeasible = True
+
+
+class _Closing:
+    """The integer steps after the linear bound."""
+
+    def __init__(self, run: Run, rows: Rows, backend: Backend) -> None:
+        self.run, self.rows, self.backend = run, rows, backend
+
+    def whole(self, pool: Columns) -> None:
+        """Solve the master over every group there is."""
+        self.run.enter("integer master")
+        self._take_proof(self._integer(pool))
+
+    def close(self, pricing: Pricing, linear: LinearBound) -> None:
+        """Find better placements among the columns, then prove over every group that could help."""
+        run = self.run
+        run.enter("integer columns")
+        with run.at_most(_share(run)):
+            self._integer(linear.columns)
+        while not run.should_stop():
+            window = np.inf if run.objective is None else self._window(linear)
+            groups = pricing.within(linear.prices, window, CLOSING_LIMIT)
+            if groups is not None:
+                run.enter(f"closing over {len(groups)} groups")
+                self._take_proof(self._integer(self._with_incumbent(groups)))
+                return
+            before = run.objective
+            self._widen(pricing, linear)
+            if run.objective == before:
+                return
+
+    def _window(self, linear: LinearBound) -> float:
+        assert self.run.objective is not None
+        objective = self.run.objective
+        return objective - linear.bound + 1e-9 * max(1.0, abs(objective))
+
+    def _widen(self, pricing: Pricing, linear: LinearBound) -> None:
+        """Look for a better placement among more groups than the columns, without proof."""
+        run = self.run
+        run.enter("wider columns")
+        window = 1e-6 * max(1.0, abs(linear.bound))
+        found = linear.columns
+        while (more := pricing.within(linear.prices, window, CLOSING_LIMIT // 8)) is not None:
+            found = more
+            window *= 2.0
+        with run.at_most(2 * _share(run)):
+            self._integer(self._with_incumbent(join([found, linear.columns])))
+
+    def _with_incumbent(self, groups: Columns) -> Columns:
+        """Return `groups`, each once, and those that the incumbent uses."""
+        run = self.run
+        states = list(dict.fromkeys([*groups.states(), *(run.best or {})]))
+        return groups if len(states) == len(groups) else columns_of(run.costs, states)
+
+    def _integer(self, columns: Columns) -> IntegerResult:
+        run = self.run
+        program = integer_master(self.rows, columns, run.best)
+
+        def offer(values: NDArray[np.int64]) -> None:
+            run.offer(assignment_of(columns, values[: len(columns)]))
+
+        result = self.backend(program, run, offer)
+        if result.values is not None:
+            offer(result.values)
+        return result
+
+    def _take_proof(self, result: IntegerResult) -> None:
+        """Take the bound of a master that lacked no group that could better the incumbent."""
+        run = self.run
+        if result.infeasible:
+            _no_placement(run)
+        elif result.bound is not None:
+            objective = run.objective if run.objective is not None else np.inf
+            run.raise_bound(min(result.bound, objective))
+
+
+def _share(run: Run) -> float:
+    """Return the seconds that one search without proof may take."""
+    left = run.time_left()
+    return 20.0 if not np.isfinite(left) else max(1.0, min(20.0, left / 5))
+
+
+def _all_costs(run: Run, pool: Columns) -> NDArray[np.float64]:
+    unplaced = run.batch.unplaced_cost
+    return pool.cost if unplaced is None else np.concatenate([pool.cost, unplaced])
+
+
+def common_step(costs: NDArray[np.float64]) -> float:
+    """Return the largest step of which all `costs` are multiples, 0 where there is none.
+
+    Looked for among multiples of a millionth, with room for the rounding of sums.
+    """
+    scaled = costs * 1e6
+    whole = np.rint(scaled)
+    if not len(costs) or np.abs(whole).max() > 1e15 or np.abs(scaled - whole).max() > 1e-3:
+        return 0.0
+    step = int(np.gcd.reduce(np.abs(whole).astype(np.int64)))
+    return step / 1e6 if step > 1 else 0.0
