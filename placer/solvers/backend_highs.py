@@ -61,7 +61,7 @@ def quiet_highs() -> Any:
     import highspy
 
     class QuietHighs(highspy.Highs):
-        def enableCallbacks(self) -> None:  # noqa: N802
+        def enableCallbacks(self) -> None:
             self.setOptionValue("output_flag", False)
             super().enableCallbacks()
 
@@ -89,7 +89,9 @@ def _pass_program(highs: Any, program: IntegerProgram, scale: float) -> None:
     model.a_matrix_.start_ = program.matrix.indptr
     model.a_matrix_.index_ = program.matrix.indices
     model.a_matrix_.value_ = program.matrix.data
-    model.integrality_ = [highspy.HighsVarType.kInteger] * len(program.cost)
+    free = np.zeros(len(program.cost), bool) if program.continuous is None else program.continuous
+    kinds = (highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous)
+    model.integrality_ = [kinds[int(value)] for value in free]
     highs.passModel(model)
 
 
@@ -143,7 +145,13 @@ class LinearMaster:
         must = np.flatnonzero(row_lower > 0)
         self._artificial = np.arange(len(must))
         self._highs.setOptionValue("threads", 1)
-        self.add(np.zeros(len(must)), np.full(len(must), np.inf), must, self._artificial, np.ones(len(must)))
+        self.add(
+            np.zeros(len(must)),
+            np.full(len(must), np.inf),
+            must,
+            self._artificial,
+            np.ones(len(must)),
+        )
 
     def add(self, cost: Floats, upper: Floats, row: Ints, column: Ints, value: Floats) -> None:
         """Add columns with their non-zeros, `column` counting from 0 for the first that is new.
@@ -173,7 +181,7 @@ class LinearMaster:
             self._highs.changeColCost(column, price * self._scale)
 
     def solve(self, run: Run) -> tuple[float, Floats, float] | None:
-        """Return objective, duals (rows,) and the sum of artificials; None where it was stopped."""
+        """Return objective, duals (rows,) and the sum of artificials; None where stopped."""
         import highspy
 
         if math.isfinite(run.time_left()):

@@ -97,7 +97,7 @@ def grow(
     degree = groups.shape[1]
     kinds, _ = start_groups(batch, t)
     candidates = kinds[:, 0]
-    if degree >= batch.max_models[t] or not len(candidates):
+    if degree >= batch.max_models[t] or not len(candidates) or not len(groups):
         return groups[:0], room[:0]
     first = np.searchsorted(candidates, groups[:, -1])
     found: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []

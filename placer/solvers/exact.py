@@ -15,9 +15,11 @@ from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.column_generation import ColumnGeneration, LinearBound
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
 from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
+from placer.solvers.growth import GrowthPricing
 from placer.solvers.integer_program import Backend, IntegerResult
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import PoolPricing, Pricing
+from placer.solvers.relaxation import raise_aggregate_bound
 from placer.solvers.run import Run
 
 SMALL_POOL = 2_000
@@ -60,7 +62,12 @@ class Groups:
         self._by_columns(run, rows, pool)
 
     def _by_columns(self, run: Run, rows: Rows, pool: Columns | None) -> None:
-        pricing: Pricing = PoolPricing(run.batch, pool) if pool is not None else _growth(run)
+        if pool is None:
+            run.enter("aggregate bound")
+            raise_aggregate_bound(run, _share(run))
+            if run.should_stop():
+                return
+        pricing: Pricing = PoolPricing(run.batch, pool) if pool is not None else GrowthPricing(run)
         run.enter("columns")
         linear = ColumnGeneration(run, rows, pricing).solve()
         if linear is None or run.should_stop():
@@ -98,12 +105,6 @@ def _first_placement(run: Run) -> None:
 
     run.enter("greedy")
     Local().solve(run)
-
-
-def _growth(run: Run) -> Pricing:
-    from placer.solvers.growth import GrowthPricing
-
-    return GrowthPricing(run)
 
 
 def _no_placement(run: Run) -> None:

@@ -78,6 +78,30 @@ class GroupCosts:
         cost[np.isnan(slowdown).any(axis=1, where=groups >= 0)] = np.inf
         return cost
 
+    def least_member_cost(self, t: int) -> Floats:
+        """Return a proven lower bound of what a replica of each kind costs on type `t` (K,).
+
+        It holds in every group of that type, the VM's price left out; infinite where a replica
+        of the kind can be in none.
+        """
+        batch = self.batch
+        singles = np.arange(batch.kinds, dtype=np.int32)[:, None]
+        more = np.full(batch.kinds, most_members(batch, t) - 1)
+        slowdown = batch.interference.floor(t, singles, more)
+        upper = batch.interference.upper_floor(t, singles, more)
+        listed = batch.interference.listed(t)
+        if listed is not None and len(listed):
+            values = batch.interference.slowdown(t, listed)
+            for kind in range(batch.kinds):
+                own = values[listed == kind]
+                if len(own):
+                    slowdown[kind] = min(slowdown[kind, 0], own.min())
+                    upper[kind] = min(upper[kind, 0], own.min())
+        least: Floats = self.member_cost(t, singles, slowdown, upper)[:, 0]
+        fits = batch.allowed[t] & (batch.demand[t] <= batch.capacity[t] + TOLERANCE).all(axis=1)
+        least[~fits | np.isnan(least)] = np.inf
+        return least
+
     def member_cost(self, t: int, groups: Groups, slowdown: Floats, upper: Floats) -> Floats:
         """Return what each member adds to its group's cost at these slowdowns (n, width).
 
@@ -98,3 +122,18 @@ class GroupCosts:
             else:
                 own += objective.slo_penalty * weight * late
         return np.where(member, own, 0.0)
+
+
+def most_members(batch: Batch, t: int) -> int:
+    """Return a limit on how many replicas one VM of type `t` can hold."""
+    smallest = batch.demand[t][batch.allowed[t] & (batch.replicas > 0)]
+    limit = min(int(batch.max_models[t]), batch.total_replicas)
+    if not len(smallest):
+        return max(1, limit)
+    least = smallest.min(axis=0)
+    by_resource = [
+        int((capacity + TOLERANCE) // amount)
+        for capacity, amount in zip(batch.capacity[t], least, strict=True)
+        if amount > 0 and np.isfinite(capacity)
+    ]
+    return max(1, min([limit, *by_resource]))

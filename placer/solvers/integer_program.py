@@ -26,7 +26,8 @@ class IntegerProgram:
     """Minimise cost @ x with row_lower <= matrix @ x <= row_upper, 0 <= x <= upper, x integer.
 
     cost, upper (n,); matrix (m, n) in compressed rows; row_lower, row_upper (m,), infinite for
-    no limit; start (n,) a feasible point to begin from, or None.
+    no limit; start (n,) a feasible point to begin from, or None. continuous (n,): variables that
+    need not be integer, which only the HiGHS backend takes.
     """
 
     cost: Floats
@@ -35,6 +36,7 @@ class IntegerProgram:
     row_lower: Floats
     row_upper: Floats
     start: Floats | None = None
+    continuous: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

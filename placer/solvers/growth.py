@@ -1,0 +1,262 @@
+"""Pricing beyond enumeration: groups grow one member at a time and are cut by proven bounds.
+
+A partial group is dropped when no group made of it by adding members can have a reduced cost
+below what is asked for. The bound is that of a Lagrangian relaxed knapsack: what is left of
+capacity and places at a price each, plus what every kind that may still join gains beyond those
+prices. Members' costs enter by the interference's own floor, so the bound holds for tables with
+helpful pairs and for monotone predictors alike. Where the frontier outgrows its limit, the least
+promising are dropped and their bound is kept: what is returned stays proven, only weaker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.interference.tables import Groups
+from placer.solvers.batch import Batch
+from placer.solvers.columns import Columns, Prices, TogetherIndex, join
+from placer.solvers.enumeration import grow, start_groups
+from placer.solvers.group_costs import most_members
+from placer.solvers.pricing import PER_ROUND, diverse
+from placer.solvers.run import Run
+
+Floats = NDArray[np.float64]
+
+FIRST_BEAM = 500
+LAST_BEAM = 30_000
+NEGATIVE = -1e-9
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Partial groups of one VM type (n, degree), room beside them (n, R), bound of each (n,)."""
+
+    groups: Groups
+    room: Floats
+    bound: Floats
+
+
+class GrowthPricing:
+    """Prices groups of one run without listing them all."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.batch = run.batch
+        self._together = TogetherIndex(run.batch)
+        self._beam = FIRST_BEAM
+        self._recent: list[Columns] = []
+        self._growing = [int(t) for t in np.flatnonzero(run.batch.vms_possible() > 0)]
+        self._gain_floor = [run.costs.least_member_cost(t) for t in range(run.batch.types)]
+        self._listed = self._listed_columns()
+
+    def least(self, prices: Prices, *, free: bool = False) -> tuple[Floats, Columns]:
+        """Return a lower bound of each type's least reduced cost (T,), and promising columns."""
+        while True:
+            least = np.full(self.batch.types, np.inf)
+            listed = self._reduced(self._listed, prices, free)
+            np.minimum.at(least, self._listed.vm_type, listed)
+            found = [self._listed.take(diverse(self._listed.groups, listed, self.batch.kinds))]
+            for t in self._growing:
+                search = _Search(self, t, prices, free)
+                least[t] = min(least[t], search.run(0.0, self._beam))
+                found.append(search.columns())
+                if self.run.should_stop():
+                    unseen = self._growing[self._growing.index(t) + 1 :]
+                    least[unseen] = -np.inf
+                    break
+            columns = join(found)
+            cut_short = bool((least < NEGATIVE).any()) and not len(columns)
+            if not cut_short or self._beam >= LAST_BEAM or self.run.should_stop():
+                break
+            self._beam *= 4  # what was dropped might hide a column: look further
+        self._recent = [*self._recent[-20:], columns]
+        return least, columns
+
+    def _listed_columns(self) -> Columns:
+        """Return the groups that a table lists: their cost may lie below what growth bounds."""
+        parts = []
+        for t in self._growing:
+            listed = self.batch.interference.listed(t)
+            if listed is not None and len(listed):
+                enough = np.ones(len(listed), dtype=bool)
+                for kind in range(self.batch.kinds):
+                    enough &= (listed == kind).sum(axis=1) <= self.batch.replicas[kind]
+                rows = listed[enough]
+                cost = self.run.costs.cost(t, rows)
+                vm_type = np.full(len(rows), t, dtype=np.int32)
+                parts.append(Columns(vm_type, rows.astype(np.int16), cost).take(np.isfinite(cost)))
+        return join(parts)
+
+    def _reduced(self, columns: Columns, prices: Prices, free: bool = False) -> Floats:
+        worth = np.append(prices.kind, 0.0)
+        reduced = columns.cost * (not free) - prices.vm_type[columns.vm_type]
+        reduced -= worth[columns.groups].sum(axis=1)
+        held: Floats = reduced - self._together.held(columns.groups) @ prices.together
+        return held
+
+    def quick(self, prices: Prices) -> Columns:
+        """Return columns of negative reduced cost among those found of late."""
+        recent = join(self._recent)
+        reduced = self._reduced(recent, prices)
+        return recent.take(diverse(recent.groups, reduced, self.batch.kinds))
+
+    def within(self, prices: Prices, window: float, limit: int) -> Columns | None:
+        """Return every group whose reduced cost is at most `window`; None for over `limit`."""
+        if not np.isfinite(window):
+            return None
+        found = [self._listed.take(self._reduced(self._listed, prices) <= window)]
+        for t in self._growing:
+            search = _Search(self, t, prices, False)
+            complete = search.collect(window, limit - sum(map(len, found)))
+            if not complete or self.run.should_stop():
+                return None
+            found.append(search.columns(limited=False))
+        return join(found)
+
+
+class _Search:
+    """Growth of the groups of one VM type at one set of prices."""
+
+    def __init__(self, pricing: GrowthPricing, t: int, prices: Prices, free: bool) -> None:
+        self._pricing, self._t, self._prices, self._free = pricing, t, prices, free
+        self._batch: Batch = pricing.batch
+        self._worth = np.append(prices.kind, 0.0)
+        self._bonus = float(np.maximum(prices.together, 0.0).sum())
+        self._found: list[Columns] = []
+        self._reduced: list[Floats] = []
+        self._most = most_members(self._batch, t)
+        self._relax()
+
+    def _relax(self) -> None:
+        """Choose the prices of room and places at which the knapsack's bound is least."""
+        batch, t = self._batch, self._t
+        start, _ = start_groups(batch, t)
+        kinds = start[:, 0]
+        floor = np.zeros(batch.kinds) if self._free else self._pricing._gain_floor[t]
+        gain = np.zeros(batch.kinds)
+        gain[kinds] = np.maximum(self._prices.kind[kinds] - floor[kinds], 0.0)
+        finite = np.isfinite(batch.capacity[t])
+        self._finite = finite
+        demand = np.column_stack([batch.demand[t][:, finite], np.ones(batch.kinds)])
+        supply = np.append(batch.capacity[t][finite] + 1e-6, float(self._most))
+        times = np.minimum(batch.replicas, self._most).astype(float)
+        self._rates = best_rates(gain, demand, supply, times)
+        surplus = np.maximum(gain - demand @ self._rates, 0.0) * times
+        self._surplus_from = np.append(np.cumsum(surplus[::-1])[::-1], 0.0)
+
+    def _completion(self, groups: Groups, room: Floats) -> Floats:
+        """Return the most that members still to join can gain (n,)."""
+        left = np.maximum(room[:, self._finite], 0.0) + 1e-6
+        places = np.maximum(self._most - groups.shape[1], 0)
+        own = left @ self._rates[:-1] + places * self._rates[-1]
+        total: Floats = np.where(places > 0, own + self._surplus_from[groups[:, -1]], 0.0)
+        return total + self._bonus
+
+    def run(self, ceiling: float, beam: int) -> float:
+        """Grow groups that might be below `ceiling`; return a bound of the least reduced cost."""
+        best, dropped = np.inf, np.inf
+        groups, room = start_groups(self._batch, self._t)
+        while len(groups):
+            frontier = self._evaluate(groups, room)
+            if self._reduced:
+                best = min(best, float(self._reduced[-1].min(initial=np.inf)))
+            keep = np.flatnonzero(frontier.bound < min(ceiling, best) + NEGATIVE)
+            if len(keep) > beam:
+                order = np.argpartition(frontier.bound[keep], beam)
+                dropped = min(dropped, float(frontier.bound[keep[order[beam:]]].min()))
+                keep = keep[order[:beam]]
+            if self._pricing.run.should_stop():
+                return -np.inf
+            grown = grow(self._batch, self._t, groups[keep], frontier.room[keep], 2**62)
+            assert grown is not None
+            groups, room = grown
+        return min(best, dropped)
+
+    def collect(self, window: float, limit: int) -> bool:
+        """Find every group of reduced cost at most `window`; return whether none is missing."""
+        groups, room = start_groups(self._batch, self._t)
+        work = 20 * limit
+        while len(groups):
+            frontier = self._evaluate(groups, room, window)
+            keep = np.flatnonzero(frontier.bound <= window)
+            if sum(map(len, self._found)) > limit or len(keep) > work:
+                return False
+            if self._pricing.run.should_stop():
+                return False
+            grown = grow(self._batch, self._t, groups[keep], frontier.room[keep], work)
+            if grown is None:
+                return False
+            groups, room = grown
+        return True
+
+    def _evaluate(self, groups: Groups, room: Floats, window: float = NEGATIVE) -> Frontier:
+        """Keep the groups of reduced cost at most `window`, and bound what each can become."""
+        costs, t = self._pricing.run.costs, self._t
+        value = self._worth[groups].sum(axis=1) + self._prices.vm_type[t]
+        cost = np.zeros(len(groups)) if self._free else costs.service_cost(t, groups)
+        if self._free:
+            real = costs.service_cost(t, groups)
+            cost[~np.isfinite(real)] = np.inf
+        else:
+            real = cost
+        held = self._pricing._together.held(groups.astype(np.int16)) @ self._prices.together
+        reduced = cost - value - held
+        good = np.flatnonzero(np.isfinite(reduced) & (reduced <= window))
+        self._found.append(
+            Columns(
+                np.full(len(good), t, dtype=np.int32), groups[good].astype(np.int16), real[good]
+            )
+        )
+        self._reduced.append(reduced[good])
+        floor = np.zeros(len(groups)) if self._free else self._floor_cost(groups)
+        bound = floor - value - self._completion(groups, room)
+        return Frontier(groups, room, bound)
+
+    def _floor_cost(self, groups: Groups) -> Floats:
+        """Return a lower bound of the cost of every group made of each by adding members (n,).
+
+        What the members to come cost themselves is left to the completion.
+        """
+        batch, costs, t = self._batch, self._pricing.run.costs, self._t
+        more = np.full(len(groups), max(self._most - groups.shape[1], 0))
+        slowdown = batch.interference.floor(t, groups, more)
+        upper = batch.interference.upper_floor(t, groups, more)
+        own = costs.member_cost(t, groups, slowdown, upper).sum(axis=1)
+        price = batch.instance.objective.price * batch.price[t]
+        total: Floats = np.where(np.isnan(own), np.inf, own) + price
+        return total
+
+    def columns(self, limited: bool = True) -> Columns:
+        """Return the groups found, the best of them where `limited`."""
+        found = join(self._found)
+        if not len(found) or not limited:
+            return found
+        reduced = np.concatenate(self._reduced)
+        return found.take(diverse(found.groups, reduced, self._batch.kinds)[:PER_ROUND])
+
+
+def best_rates(gain: Floats, demand: Floats, supply: Floats, times: Floats) -> Floats:
+    """Return rates (R,) at which rates @ supply + sum of surplus is least.
+
+    gain (K,), demand (K, R), supply (R,), times (K,): each kind joins at most `times` times. Any
+    rates that are not negative give a valid bound; these come from the knapsack's linear dual.
+    """
+    from scipy.optimize import linprog
+
+    useful = gain > 0
+    if not useful.any():
+        return np.zeros(len(supply))
+    solved = linprog(
+        -gain[useful],
+        A_ub=demand[useful].T,
+        b_ub=supply,
+        bounds=np.column_stack([np.zeros(useful.sum()), times[useful]]),
+        method="highs",
+    )
+    if solved.status != 0:
+        return np.zeros(len(supply))
+    rates: Floats = np.maximum(-solved.ineqlin.marginals, 0.0)
+    return rates
