@@ -16,6 +16,7 @@ from placer.solvers.column_generation import ColumnGeneration, LinearBound
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
 from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
 from placer.solvers.growth import GrowthPricing
+from placer.solvers.guided_fill import fill_guided
 from placer.solvers.integer_program import Backend, IntegerResult
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import PoolPricing, Pricing
@@ -65,6 +66,8 @@ class Groups:
         if pool is None:
             run.enter("aggregate bound")
             raise_aggregate_bound(run, _share(run))
+            run.enter("guided fill")
+            fill_guided(run)
             if run.should_stop():
                 return
         pricing: Pricing = PoolPricing(run.batch, pool) if pool is not None else GrowthPricing(run)

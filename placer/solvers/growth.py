@@ -39,17 +39,35 @@ class Frontier:
     bound: Floats
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What growth stands on: the run, its batch (or what is left of it), and costs bounded below.
+
+    least_cost: for each VM type what a replica of each kind costs at the least there (K,).
+    """
+
+    run: Run
+    batch: Batch
+    together: TogetherIndex
+    least_cost: list[Floats]
+
+    @classmethod
+    def of(cls, run: Run) -> Ground:
+        """Return the ground of the whole batch of `run`."""
+        least = [run.costs.least_member_cost(t) for t in range(run.batch.types)]
+        return cls(run, run.batch, TogetherIndex(run.batch), least)
+
+
 class GrowthPricing:
     """Prices groups of one run without listing them all."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.batch = run.batch
-        self._together = TogetherIndex(run.batch)
+        self._ground = Ground.of(run)
         self._beam = FIRST_BEAM
         self._recent: list[Columns] = []
         self._growing = [int(t) for t in np.flatnonzero(run.batch.vms_possible() > 0)]
-        self._gain_floor = [run.costs.least_member_cost(t) for t in range(run.batch.types)]
         self._listed = self._listed_columns()
 
     def least(self, prices: Prices, *, free: bool = False) -> tuple[Floats, Columns]:
@@ -60,7 +78,7 @@ class GrowthPricing:
             np.minimum.at(least, self._listed.vm_type, listed)
             found = [self._listed.take(diverse(self._listed.groups, listed, self.batch.kinds))]
             for t in self._growing:
-                search = _Search(self, t, prices, free)
+                search = GroupSearch(self._ground, t, prices, free=free)
                 least[t] = min(least[t], search.run(0.0, self._beam))
                 found.append(search.columns())
                 if self.run.should_stop():
@@ -94,7 +112,7 @@ class GrowthPricing:
         worth = np.append(prices.kind, 0.0)
         reduced = columns.cost * (not free) - prices.vm_type[columns.vm_type]
         reduced -= worth[columns.groups].sum(axis=1)
-        held: Floats = reduced - self._together.held(columns.groups) @ prices.together
+        held: Floats = reduced - self._ground.together.held(columns.groups) @ prices.together
         return held
 
     def quick(self, prices: Prices) -> Columns:
@@ -109,7 +127,7 @@ class GrowthPricing:
             return None
         found = [self._listed.take(self._reduced(self._listed, prices) <= window)]
         for t in self._growing:
-            search = _Search(self, t, prices, False)
+            search = GroupSearch(self._ground, t, prices)
             complete = search.collect(window, limit - sum(map(len, found)))
             if not complete or self.run.should_stop():
                 return None
@@ -117,12 +135,15 @@ class GrowthPricing:
         return join(found)
 
 
-class _Search:
-    """Growth of the groups of one VM type at one set of prices."""
+class GroupSearch:
+    """Growth of the groups of one VM type at one set of prices.
 
-    def __init__(self, pricing: GrowthPricing, t: int, prices: Prices, free: bool) -> None:
-        self._pricing, self._t, self._prices, self._free = pricing, t, prices, free
-        self._batch: Batch = pricing.batch
+    With `free`, groups cost nothing.
+    """
+
+    def __init__(self, ground: Ground, t: int, prices: Prices, *, free: bool = False) -> None:
+        self._ground, self._t, self._prices, self._free = ground, t, prices, free
+        self._batch = ground.batch
         self._worth = np.append(prices.kind, 0.0)
         self._bonus = float(np.maximum(prices.together, 0.0).sum())
         self._found: list[Columns] = []
@@ -135,7 +156,7 @@ class _Search:
         batch, t = self._batch, self._t
         start, _ = start_groups(batch, t)
         kinds = start[:, 0]
-        floor = np.zeros(batch.kinds) if self._free else self._pricing._gain_floor[t]
+        floor = np.zeros(batch.kinds) if self._free else self._ground.least_cost[t]
         gain = np.zeros(batch.kinds)
         gain[kinds] = np.maximum(self._prices.kind[kinds] - floor[kinds], 0.0)
         finite = np.isfinite(batch.capacity[t])
@@ -160,7 +181,7 @@ class _Search:
         best, dropped = np.inf, np.inf
         groups, room = start_groups(self._batch, self._t)
         while len(groups):
-            frontier = self._evaluate(groups, room)
+            frontier = self._evaluate(groups, room, ceiling + NEGATIVE)
             if self._reduced:
                 best = min(best, float(self._reduced[-1].min(initial=np.inf)))
             keep = np.flatnonzero(frontier.bound < min(ceiling, best) + NEGATIVE)
@@ -168,7 +189,7 @@ class _Search:
                 order = np.argpartition(frontier.bound[keep], beam)
                 dropped = min(dropped, float(frontier.bound[keep[order[beam:]]].min()))
                 keep = keep[order[:beam]]
-            if self._pricing.run.should_stop():
+            if self._ground.run.should_stop():
                 return -np.inf
             grown = grow(self._batch, self._t, groups[keep], frontier.room[keep], 2**62)
             assert grown is not None
@@ -184,7 +205,7 @@ class _Search:
             keep = np.flatnonzero(frontier.bound <= window)
             if sum(map(len, self._found)) > limit or len(keep) > work:
                 return False
-            if self._pricing.run.should_stop():
+            if self._ground.run.should_stop():
                 return False
             grown = grow(self._batch, self._t, groups[keep], frontier.room[keep], work)
             if grown is None:
@@ -192,9 +213,9 @@ class _Search:
             groups, room = grown
         return True
 
-    def _evaluate(self, groups: Groups, room: Floats, window: float = NEGATIVE) -> Frontier:
+    def _evaluate(self, groups: Groups, room: Floats, window: float) -> Frontier:
         """Keep the groups of reduced cost at most `window`, and bound what each can become."""
-        costs, t = self._pricing.run.costs, self._t
+        costs, t = self._ground.run.costs, self._t
         value = self._worth[groups].sum(axis=1) + self._prices.vm_type[t]
         cost = np.zeros(len(groups)) if self._free else costs.service_cost(t, groups)
         if self._free:
@@ -202,7 +223,7 @@ class _Search:
             cost[~np.isfinite(real)] = np.inf
         else:
             real = cost
-        held = self._pricing._together.held(groups.astype(np.int16)) @ self._prices.together
+        held = self._ground.together.held(groups.astype(np.int16)) @ self._prices.together
         reduced = cost - value - held
         good = np.flatnonzero(np.isfinite(reduced) & (reduced <= window))
         self._found.append(
@@ -220,7 +241,7 @@ class _Search:
 
         What the members to come cost themselves is left to the completion.
         """
-        batch, costs, t = self._batch, self._pricing.run.costs, self._t
+        batch, costs, t = self._batch, self._ground.run.costs, self._t
         more = np.full(len(groups), max(self._most - groups.shape[1], 0))
         slowdown = batch.interference.floor(t, groups, more)
         upper = batch.interference.upper_floor(t, groups, more)
@@ -228,6 +249,14 @@ class _Search:
         price = batch.instance.objective.price * batch.price[t]
         total: Floats = np.where(np.isnan(own), np.inf, own) + price
         return total
+
+    def best_group(self) -> tuple[int, ...] | None:
+        """Return the group of least reduced cost among those found, None where none was."""
+        found = join(self._found)
+        if not len(found):
+            return None
+        row = found.groups[int(np.concatenate(self._reduced).argmin())]
+        return tuple(int(kind) for kind in row if kind >= 0)
 
     def columns(self, limited: bool = True) -> Columns:
         """Return the groups found, the best of them where `limited`."""

@@ -39,17 +39,19 @@ class _Model:
 
 def raise_aggregate_bound(run: Run, seconds: float) -> None:
     """Raise the run's bound by the relaxation, or prove that no placement exists."""
-    program = aggregate_program(run)
     with run.at_most(seconds):
-        result = solve_with_highs(program, run)
+        result = solve_with_highs(aggregate_program(run), run)
     if result.infeasible and run.best is None:
         run.proved_infeasible = True
     elif result.bound is not None:
         run.raise_bound(result.bound)
 
 
-def aggregate_program(run: Run) -> IntegerProgram:
-    """Return the relaxation of the run's batch: VMs of each type, then replicas on each type."""
+def aggregate_program(run: Run, slack: float = 0.0) -> IntegerProgram:
+    """Return the relaxation of the run's batch: VMs of each type, then replicas on each type.
+
+    With `slack`, only that much less of each capacity may be used, and it bounds nothing.
+    """
     from scipy.sparse import coo_array
 
     batch, objective = run.batch, run.batch.instance.objective
@@ -69,7 +71,7 @@ def aggregate_program(run: Run) -> IntegerProgram:
         need = float(batch.replicas[kind])
         model.add(columns, [1.0] * len(columns), need, need)
     for t in range(batch.types):
-        _share_type(run, model, t, hosts, first)
+        _share_type(run, model, t, hosts, first, 1.0 - slack)
     _limit_all(run, model)
     continuous = np.arange(len(cost)) >= first
     matrix = coo_array(
@@ -86,18 +88,20 @@ def aggregate_program(run: Run) -> IntegerProgram:
     )
 
 
-def _share_type(run: Run, model: _Model, t: int, hosts: NDArray[np.int_], first: int) -> None:
+def _share_type(
+    run: Run, model: _Model, t: int, hosts: NDArray[np.int_], first: int, share: float
+) -> None:
     """The replicas on type `t` share the summed capacity and places of its VMs."""
     batch = run.batch
     here = np.flatnonzero(hosts[:, 0] == t)
     kinds, columns = hosts[here, 1], (first + here).tolist()
     for resource in range(batch.capacity.shape[1]):
-        capacity = batch.capacity[t, resource]
+        capacity = share * batch.capacity[t, resource]
         if np.isfinite(capacity):
             demand = batch.demand[t, kinds, resource].tolist()
             model.add([t, *columns], [-(capacity + TOLERANCE), *demand], -np.inf, 0.0)
     if batch.max_models[t] < UNLIMITED:
-        places = float(batch.max_models[t])
+        places = share * float(batch.max_models[t])
         model.add([t, *columns], [-places, *([1.0] * len(columns))], -np.inf, 0.0)
     for kind, column in zip(kinds.tolist(), columns, strict=True):
         if batch.apart[kind, kind]:

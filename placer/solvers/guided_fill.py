@@ -1,0 +1,90 @@
+"""A placement led by the aggregate bound: take its VMs, fill them one by one, largest first.
+
+The relaxation says which VMs a cheap placement would use. Each is filled by the group that uses
+it best at prices that grow faster than size, so that large replicas are not left for the end;
+what finds no room is placed greedily. It serves batches whose VMs hold many replicas, where
+one-by-one greedy leaves a lot of capacity in scraps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.solvers.backend_highs import solve_with_highs
+from placer.solvers.columns import Prices
+from placer.solvers.fleet import CostMemo, Fleet
+from placer.solvers.greedy import Plan, by_size, construct
+from placer.solvers.growth import Ground, GroupSearch
+from placer.solvers.relaxation import aggregate_program
+from placer.solvers.run import Run, State
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04)
+POWERS = (1.3, 1.15, 1.45, 1.0)
+BEAM = 150
+CLOSE_ENOUGH = 0.004
+RELAXATION_SECONDS = 5.0
+
+
+def fill_guided(run: Run) -> None:
+    """Offer placements filled along the relaxation, until one is close to the bound."""
+    ground, memo = Ground.of(run), CostMemo(run.costs)
+    for slack in SLACKS:
+        with run.at_most(RELAXATION_SECONDS):
+            relaxed = solve_with_highs(aggregate_program(run, slack), run)
+        if relaxed.values is None:
+            continue
+        vms = relaxed.values[: run.batch.types]
+        for power in POWERS:
+            fleet = Fleet(run.batch, memo)
+            fleet.load(_fill(ground, vms, _worth(run, vms, power)))
+            run.offer(construct(run, Plan(by_size(run.batch)), memo, fleet).assignment())
+            gap = run.gap()
+            if run.should_stop() or (gap is not None and gap <= CLOSE_ENOUGH):
+                return
+
+
+def _worth(run: Run, vms: Ints, power: float) -> Floats:
+    """Return what placing one replica of each kind is worth (K,), more than in step with size."""
+    batch = run.batch
+    finite = np.isfinite(batch.capacity).all(axis=0)
+    supply = vms @ batch.capacity[:, finite]
+    demand = batch.demand[:, :, finite].mean(axis=0)
+    scarcity = np.divide(
+        batch.replicas @ demand, supply, out=np.zeros(len(supply)), where=supply > 0
+    )
+    each = supply / max(1, vms.sum())
+    share = np.divide(demand, each, out=np.zeros_like(demand), where=each > 0)
+    size = 1e-6 + (share * scarcity**2).sum(axis=1)
+    total = run.objective if run.objective is not None else run.bound
+    scale = max(abs(total or 0.0), 1.0) * 2.0 / max(float(batch.replicas @ size), 1e-9)
+    worth: Floats = scale * size**power / max(float(size.mean()), 1e-9) ** (power - 1.0)
+    return worth
+
+
+def _fill(ground: Ground, vms: Ints, worth: Floats) -> dict[State, int]:
+    """Return the VMs with their groups, chosen one by one from the replicas that are left."""
+    batch = ground.batch
+    left = batch.replicas.copy()
+    filled: dict[State, int] = {}
+    prices = Prices(worth, np.zeros(batch.types), np.zeros(len(batch.together)), 0.0)
+    scale = np.where(np.isfinite(batch.capacity), batch.capacity, 0.0)
+    largest = (scale / np.maximum(scale.max(axis=0), 1e-12)).sum(axis=1)
+    for t in np.argsort(-largest, kind="stable").tolist():
+        for _ in range(int(vms[t])):
+            if ground.run.should_stop():
+                return filled
+            rest = replace(ground, batch=replace(batch, replicas=left))
+            search = GroupSearch(rest, t, prices)
+            search.run(np.inf, BEAM)
+            group = search.best_group()
+            if group is None:
+                break
+            filled[t, group] = filled.get((t, group), 0) + 1
+            left = left - np.bincount(group, minlength=batch.kinds)
+    return filled
