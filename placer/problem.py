@@ -6,6 +6,7 @@ their units and defaults, is in docs/formats.md. No solver and no predictor is i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -323,13 +324,16 @@ class Instance(_Frozen):
 
 
 def best_solo_latency(instance: Instance, model: Model) -> float:
-    """Return the least solo latency in ms of `model` over the VM types where it may run."""
-    return min(
-        latency
+    """Return the least solo latency in ms of `model` over the VM types where it may run.
+
+    Infinite where there is none, as for a model that may run nowhere.
+    """
+    given = (
+        model.solo_latency_on(vm_type.name)
         for vm_type in instance.vm_types
         if model.may_run_on(vm_type.name)
-        and (latency := model.solo_latency_on(vm_type.name)) is not None
     )
+    return min((latency for latency in given if latency is not None), default=math.inf)
 
 
 __all__ = [

@@ -30,9 +30,11 @@ class GroupSlowdown:
 def group_slowdowns(
     instance: Instance, groups: Iterable[Group]
 ) -> dict[Group, GroupSlowdown | None]:
-    """Return each group's slowdowns, None for a group that a group table does not allow.
+    """Return each group's slowdowns, None for a group that has none and so may not be formed:
+    not in a group table, or with a pair of which nothing is said (the instance asks for pairs
+    only where both may share a VM).
 
-    Raises InputError where a predictor lacks what it needs, KeyError where a pair is missing.
+    Raises InputError where a predictor lacks what it needs.
     """
     wanted = list(dict.fromkeys(groups))
     interference = instance.interference
@@ -41,7 +43,7 @@ def group_slowdowns(
     if interference.kind == "groups":
         return _listed(interference, wanted)
     if interference.kind == "pairwise":
-        return {group: _same(_from_pairs(interference, group)) for group in wanted}
+        return {group: _from_pairs(interference, group) for group in wanted}
     return {group: _same(dict.fromkeys(group[1], 1.0)) for group in wanted}
 
 
@@ -49,7 +51,7 @@ def _same(mean: dict[str, float]) -> GroupSlowdown:
     return GroupSlowdown(mean=mean, upper=mean)
 
 
-def _from_pairs(table: PairwiseInterference, group: Group) -> dict[str, float]:
+def _from_pairs(table: PairwiseInterference, group: Group) -> GroupSlowdown | None:
     vm_type, names = group
     result: dict[str, float] = {}
     for index, target in enumerate(names):
@@ -61,10 +63,10 @@ def _from_pairs(table: PairwiseInterference, group: Group) -> dict[str, float]:
                 continue
             pair = table.pair(vm_type, target, co_runner)
             if pair is None:
-                raise KeyError(f"no slowdown of {target!r} beside {co_runner!r} on {vm_type!r}")
+                return None
             slowdown = slowdown * pair if table.combine == "product" else slowdown + (pair - 1.0)
         result[target] = slowdown
-    return result
+    return _same(result)
 
 
 def _listed(table: GroupsInterference, wanted: list[Group]) -> dict[Group, GroupSlowdown | None]:
@@ -79,10 +81,10 @@ def _listed(table: GroupsInterference, wanted: list[Group]) -> dict[Group, Group
         entry = listed[vm_type].get(names)
         if entry is not None:
             found[vm_type, names] = _same(entry)
-        elif len(names) == 1:
-            found[vm_type, names] = _same({names[0]: 1.0})
+        elif len(names) <= 1:
+            found[vm_type, names] = _same(dict.fromkeys(names, 1.0))
         elif table.missing == "pairwise" and table.pairwise is not None:
-            found[vm_type, names] = _same(_from_pairs(table.pairwise, (vm_type, names)))
+            found[vm_type, names] = _from_pairs(table.pairwise, (vm_type, names))
         else:
             found[vm_type, names] = None
     return found

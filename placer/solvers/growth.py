@@ -138,11 +138,21 @@ class GrowthPricing:
 class GroupSearch:
     """Growth of the groups of one VM type at one set of prices.
 
-    With `free`, groups cost nothing.
+    With `free`, groups cost nothing. `rates` saves working out the knapsack's prices, which any
+    rates that are not negative may be.
     """
 
-    def __init__(self, ground: Ground, t: int, prices: Prices, *, free: bool = False) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        t: int,
+        prices: Prices,
+        *,
+        free: bool = False,
+        rates: Floats | None = None,
+    ) -> None:
         self._ground, self._t, self._prices, self._free = ground, t, prices, free
+        self.rates = rates
         self._batch = ground.batch
         self._worth = np.append(prices.kind, 0.0)
         self._bonus = float(np.maximum(prices.together, 0.0).sum())
@@ -164,15 +174,17 @@ class GroupSearch:
         demand = np.column_stack([batch.demand[t][:, finite], np.ones(batch.kinds)])
         supply = np.append(batch.capacity[t][finite] + 1e-6, float(self._most))
         times = np.minimum(batch.replicas, self._most).astype(float)
-        self._rates = best_rates(gain, demand, supply, times)
-        surplus = np.maximum(gain - demand @ self._rates, 0.0) * times
+        if self.rates is None:
+            self.rates = best_rates(gain, demand, supply, times)
+        surplus = np.maximum(gain - demand @ self.rates, 0.0) * times
         self._surplus_from = np.append(np.cumsum(surplus[::-1])[::-1], 0.0)
 
     def _completion(self, groups: Groups, room: Floats) -> Floats:
         """Return the most that members still to join can gain (n,)."""
         left = np.maximum(room[:, self._finite], 0.0) + 1e-6
         places = np.maximum(self._most - groups.shape[1], 0)
-        own = left @ self._rates[:-1] + places * self._rates[-1]
+        assert self.rates is not None
+        own = left @ self.rates[:-1] + places * self.rates[-1]
         total: Floats = np.where(places > 0, own + self._surplus_from[groups[:, -1]], 0.0)
         return total + self._bonus
 

@@ -25,8 +25,10 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04)
-POWERS = (1.3, 1.15, 1.45, 1.0)
-BEAM = 150
+POWER = 1.3
+ROUNDS = 6
+URGE = 1.0
+BEAM = 100
 CLOSE_ENOUGH = 0.004
 RELAXATION_SECONDS = 5.0
 
@@ -40,13 +42,16 @@ def fill_guided(run: Run) -> None:
         if relaxed.values is None:
             continue
         vms = relaxed.values[: run.batch.types]
-        for power in POWERS:
+        worth = _worth(run, vms, POWER)
+        for _ in range(ROUNDS):
             fleet = Fleet(run.batch, memo)
-            fleet.load(_fill(ground, vms, _worth(run, vms, power)))
+            fleet.load(_fill(ground, vms, worth))
+            left = fleet.remaining.copy()
             run.offer(construct(run, Plan(by_size(run.batch)), memo, fleet).assignment())
             gap = run.gap()
             if run.should_stop() or (gap is not None and gap <= CLOSE_ENOUGH):
                 return
+            worth = worth * (1.0 + URGE * left / np.maximum(run.batch.replicas, 1))
 
 
 def _worth(run: Run, vms: Ints, power: float) -> Floats:
@@ -76,11 +81,13 @@ def _fill(ground: Ground, vms: Ints, worth: Floats) -> dict[State, int]:
     scale = np.where(np.isfinite(batch.capacity), batch.capacity, 0.0)
     largest = (scale / np.maximum(scale.max(axis=0), 1e-12)).sum(axis=1)
     for t in np.argsort(-largest, kind="stable").tolist():
+        rates: Floats | None = None
         for _ in range(int(vms[t])):
             if ground.run.should_stop():
                 return filled
             rest = replace(ground, batch=replace(batch, replicas=left))
-            search = GroupSearch(rest, t, prices)
+            search = GroupSearch(rest, t, prices, rates=rates)
+            rates = search.rates
             search.run(np.inf, BEAM)
             group = search.best_group()
             if group is None:
