@@ -180,6 +180,16 @@ class LinearMaster:
         for column in self._artificial.tolist():
             self._highs.changeColCost(column, price * self._scale)
 
+    def change_rows(self, lower: Floats, upper: Floats) -> None:
+        """Set the limits of all rows."""
+        number = np.arange(self._rows, dtype=np.int32)
+        self._highs.changeRowsBounds(self._rows, number, lower, upper)
+
+    def change_uppers(self, column: Ints, upper: Floats) -> None:
+        """Set the upper limits of columns, counted from 0 for the first after the artificials."""
+        number = (column + len(self._artificial)).astype(np.int32)
+        self._highs.changeColsBounds(len(number), number, np.zeros(len(number)), upper)
+
     def solve(self, run: Run) -> tuple[float, Floats, float] | None:
         """Return objective, duals (rows,) and the sum of artificials; None where stopped."""
         import highspy

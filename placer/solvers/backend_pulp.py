@@ -68,7 +68,7 @@ def solve_with_pulp(
         problem, variables = built
         solver = _solver(name, program, run, variables, on_values)
         try:
-            run.call(lambda: problem.solve(solver), cancel=lambda: None)
+            run.call(lambda: problem.solve(solver), cancel=lambda: _cancel(name, problem))
         except Exception as error:
             if name in ALIASES["cbc"]:  # which falls over on some programs without a solution
                 run.notes.append(f"CBC failed, so it proved nothing: {error}")
@@ -78,6 +78,13 @@ def solve_with_pulp(
     if listener_error is not None:
         raise listener_error
     return _outcome(Attempt(name, solver, problem, variables, scale), program, run)
+
+
+def _cancel(name: str, problem: Any) -> None:
+    """Ask a library to end early; HiGHS asks for itself, programs of their own have the clock."""
+    model = getattr(problem, "solverModel", None)
+    if name == "GUROBI" and model is not None:
+        model.terminate()
 
 
 @dataclass(frozen=True)
@@ -201,36 +208,21 @@ def _highs(
     on_values: Listener | None,
 ) -> Any:
     """Return PuLP's HiGHS, which begins from a point, tells of better ones, and can be stopped."""
-    import highspy
     import pulp
-
-    options = {
-        "mip_rel_gap": _relative_gap(run),
-        "mip_abs_gap": ABSOLUTE_GAP,
-        "mip_feasibility_tolerance": 1e-9,
-        "primal_feasibility_tolerance": 1e-9,
-        "random_seed": run.options.seed % 2**31,
-        "threads": run.options.workers,
-        "time_limit": min(max(0.01, run.time_left()), 1e20),
-    }
 
     class Highs(pulp.HiGHS):
         listener_error: Exception | None = None
 
         def createAndConfigureSolver(self, lp: Any) -> None:
             lp.solverModel = quiet_highs()
-            for option, value in options.items():
+            for option, value in _highs_options(run).items():
                 lp.solverModel.setOptionValue(option, value)
 
         def callSolver(self, lp: Any) -> None:
             highs = lp.solverModel
             order = np.array([getattr(v, "index", -1) for v in variables])
             if program.start is not None:
-                point = np.zeros(highs.getNumCol())
-                point[order[order >= 0]] = program.start[order >= 0]
-                solution = highspy.HighsSolution()
-                solution.col_value = point.tolist()
-                highs.setSolution(solution)
+                _give_highs(highs, program.start, order)
             highs.cbMipInterrupt += self.interrupt
             highs.cbSimplexInterrupt += self.interrupt
             if on_values is not None:
@@ -253,6 +245,29 @@ def _highs(
     return Highs(msg=False)
 
 
+def _highs_options(run: Run) -> dict[str, Any]:
+    return {
+        "mip_rel_gap": _relative_gap(run),
+        "mip_abs_gap": ABSOLUTE_GAP,
+        "mip_feasibility_tolerance": 1e-9,
+        "primal_feasibility_tolerance": 1e-9,
+        "random_seed": run.options.seed % 2**31,
+        "threads": run.options.workers,
+        "time_limit": min(max(0.01, run.time_left()), 1e20),
+    }
+
+
+def _give_highs(highs: Any, start: Floats, order: Ints) -> None:
+    """Give HiGHS a point to begin from; order (n,) says which of its columns is which variable."""
+    import highspy
+
+    point = np.zeros(highs.getNumCol())
+    point[order[order >= 0]] = start[order >= 0]
+    solution = highspy.HighsSolution()
+    solution.col_value = point.tolist()
+    highs.setSolution(solution)
+
+
 def _outcome(attempt: Attempt, program: IntegerProgram, run: Run) -> IntegerResult:
     """Return what the solver found; PuLP's status alone tells an optimum from nothing else."""
     import pulp
@@ -264,9 +279,9 @@ def _outcome(attempt: Attempt, program: IntegerProgram, run: Run) -> IntegerResu
         proved = math.isfinite(least_cost(program)) and (in_time or attempt.name == "HiGHS")
         return IntegerResult(None, None, infeasible=proved, complete=proved)
     optimal = problem.sol_status == pulp.LpSolutionOptimal
-    point = None
-    if optimal or problem.sol_status == pulp.LpSolutionIntegerFeasible:
-        point = _point(attempt)
+    # Taken whatever the status: some say "not solved" of a solution at the time limit, and what
+    # is no solution breaks a row.
+    point = _point(attempt)
     bound = _own_bound(attempt)
     if bound is None and optimal and point is not None:
         bound = _bound_by_gap(attempt, float(program.cost @ point), least_cost(program), run)

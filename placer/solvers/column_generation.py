@@ -42,13 +42,15 @@ class ColumnGeneration:
     """The linear master of one run, grown until its bound is the best there is.
 
     With `free`, groups cost nothing and the value is how many replicas must lack a place: above
-    0, that proves that no placement exists.
+    0, that proves that no placement exists. With `outdone_by_bound` it stops once the run has a
+    better bound than this one can become.
     """
 
     run: Run
     rows: Rows
     pricing: Pricing
     free: bool = False
+    outdone_by_bound: bool = False
     parts: list[Columns] = field(default_factory=list)
     _known: set[bytes] = field(default_factory=set)
 
@@ -87,13 +89,15 @@ class ColumnGeneration:
         return columns.cost * (not self.free)
 
     def _first_columns(self) -> Columns:
+        """Return each replica alone, the incumbent's groups, and those that heuristics used."""
         batch = self.run.batch
         singles: list[State] = [
             (int(t), (int(k),))
             for t in np.flatnonzero(batch.vms_possible() > 0)
             for k in self.rows.kinds
         ]
-        return columns_of(self.run.costs, [*singles, *(self.run.best or {})])
+        used = [*singles, *(self.run.best or {}), *self.run.promising]
+        return columns_of(self.run.costs, list(dict.fromkeys(used)))
 
     def _add(self, columns: Columns) -> int:
         """Add those of `columns` that are new; return how many."""
@@ -124,6 +128,8 @@ class ColumnGeneration:
             tolerance = CONVERGED * max(abs(value), 1e-9)
             if value - self._best <= tolerance:
                 return True, lacking
+            if self.outdone_by_bound and lacking <= LACKING and value < (self.run.bound or value):
+                return False, lacking
             exact = self.rows.prices(duals)
             if not self.free and self._add(self.pricing.quick(exact)) >= 10:
                 continue

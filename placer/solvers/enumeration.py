@@ -10,7 +10,7 @@ from placer.solvers.batch import Batch
 from placer.solvers.columns import Columns, join
 from placer.solvers.run import Run
 
-GROUP_LIMIT = 4_000_000
+GROUP_LIMIT = 3_000_000
 """More groups than this are priced by growth with bounds, not by looking at each."""
 
 PAIR_CHUNK = 2_000_000
@@ -18,26 +18,21 @@ PAIR_CHUNK = 2_000_000
 
 def enumerate_groups(run: Run, limit: int = GROUP_LIMIT) -> Columns | None:
     """Return every group that may be formed, by VM type, or None where there are too many."""
-    batch, costs = run.batch, run.costs
-    parts: list[Columns] = []
-    total = 0
-    for t in np.flatnonzero(batch.vms_possible() > 0):
-        levels = _groups_of_type(run, int(t), limit - total)
-        if levels is None:
+    levels: list[tuple[int, NDArray[np.int32]]] = []
+    for t in np.flatnonzero(run.batch.vms_possible() > 0).tolist():
+        room = limit - sum(len(level) for _, level in levels)
+        found = _groups_of_type(run, t, room)
+        if found is None:
             return None
-        total += sum(len(level) for level in levels)
-        for level in levels:
-            cost = costs.service_cost(int(t), level)
-            keep = np.isfinite(cost)
-            parts.append(
-                Columns(
-                    np.full(int(keep.sum()), t, dtype=np.int32),
-                    level[keep].astype(np.int16),
-                    cost[keep],
-                )
-            )
+        levels += [(t, level) for level in found]
+    parts: list[Columns] = []
+    for t, level in levels:
         if run.should_stop():
             return None
+        cost = run.costs.service_cost(t, level)
+        keep = np.isfinite(cost)
+        vm_type = np.full(int(keep.sum()), t, dtype=np.int32)
+        parts.append(Columns(vm_type, level[keep].astype(np.int16), cost[keep]))
     return join(parts)
 
 

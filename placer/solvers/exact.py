@@ -14,6 +14,7 @@ from placer.errors import ConsistencyError
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.column_generation import ColumnGeneration, LinearBound
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
+from placer.solvers.diving import dive
 from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.guided_fill import fill_guided
@@ -64,13 +65,12 @@ class Groups:
 
     def _by_columns(self, run: Run, rows: Rows, pool: Columns | None) -> None:
         if pool is None:
-            run.enter("aggregate bound")
-            raise_aggregate_bound(run, _share(run))
-            run.enter("guided fill")
-            fill_guided(run)
-            if run.should_stop():
-                return
-        pricing: Pricing = PoolPricing(run.batch, pool) if pool is not None else GrowthPricing(run)
+            pricing: Pricing = GrowthPricing(run)
+            self._without_pool(run, rows, pricing)
+        else:
+            pricing = PoolPricing(run.batch, pool)
+        if run.should_stop():
+            return
         run.enter("columns")
         linear = ColumnGeneration(run, rows, pricing).solve()
         if linear is None or run.should_stop():
@@ -79,6 +79,21 @@ class Groups:
             _no_placement(run)
             return
         _Closing(run, rows, self.backend()).close(pricing, linear)
+
+    def _without_pool(self, run: Run, rows: Rows, pricing: Pricing) -> None:
+        """Look for good placements and a quick bound where groups are too many to list."""
+        run.enter("aggregate bound")
+        raise_aggregate_bound(run, _share(run))
+        if not run.should_stop():
+            run.enter("guided fill")
+            fill_guided(run)
+        if not run.should_stop():
+            run.enter("first columns")
+            linear = ColumnGeneration(run, rows, pricing, outdone_by_bound=True).solve()
+            if linear is not None and not linear.infeasible and not run.should_stop():
+                run.enter("diving")
+                dive(run, rows, linear.columns)
+                run.promising.update(dict.fromkeys(linear.columns.states()))
 
 
 class GroupsCpSat(Groups):

@@ -25,8 +25,8 @@ from placer.solvers.run import Run
 
 Floats = NDArray[np.float64]
 
-FIRST_BEAM = 500
-LAST_BEAM = 30_000
+FIRST_BEAM = 100
+LAST_BEAM = 6_400
 NEGATIVE = -1e-9
 
 

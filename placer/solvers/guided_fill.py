@@ -24,9 +24,9 @@ from placer.solvers.run import Run, State
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04)
+SLACKS = (0.0, 0.01)
 POWER = 1.3
-ROUNDS = 6
+ROUNDS = 4
 URGE = 1.0
 BEAM = 100
 CLOSE_ENOUGH = 0.004
@@ -47,7 +47,9 @@ def fill_guided(run: Run) -> None:
             fleet = Fleet(run.batch, memo)
             fleet.load(_fill(ground, vms, worth))
             left = fleet.remaining.copy()
-            run.offer(construct(run, Plan(by_size(run.batch)), memo, fleet).assignment())
+            filled = construct(run, Plan(by_size(run.batch)), memo, fleet).assignment()
+            run.promising.update(dict.fromkeys(filled))
+            run.offer(filled)
             gap = run.gap()
             if run.should_stop() or (gap is not None and gap <= CLOSE_ENOUGH):
                 return

@@ -23,8 +23,9 @@ LEAST_GAIN = 1e-9
 ROUNDS = 20
 """Rounds without improvement after which the search ends."""
 
-WORK_LIMIT = 8_000_000
-"""Group costs after which a search without a time limit begins no further round."""
+WORK_LIMIT = 2_500_000
+"""Group costs after which a search without a time limit begins no further round: a few seconds,
+counted so that the same search repeats exactly."""
 
 CELL_LIMIT = 30_000_000
 """Costs kept for contents, used and not, before those not in use are forgotten."""
@@ -71,11 +72,12 @@ class Search:
 
     def improve(self, rounds: int) -> None:
         """Descend, then perturb until `rounds` in a row brought nothing."""
+        begun = self.fleet.memo.rows
         self.descend()
         self.run.offer(self.fleet.assignment())
         idle, best = 0, self.objective()
         while idle < rounds and not self.run.should_stop():
-            if np.isinf(self.run.time_left()) and self.fleet.memo.rows > WORK_LIMIT:
+            if np.isinf(self.run.time_left()) and self.fleet.memo.rows - begun > WORK_LIMIT:
                 return
             before = self.fleet.snapshot()
             self._perturb()
@@ -102,9 +104,9 @@ class Search:
     def descend(self) -> None:
         """Apply changes that gain until none is left, the cheapest to find first."""
         phases: list[Callable[[float], Iterable[Change]]] = [
-            lambda least: self._moves().moves(least),
+            self._move,
             lambda least: retypes(self.fleet, least),
-            lambda least: self._moves().exchanges(least) if self._deltas.replacing else (),
+            lambda least: self._moves.exchanges(least) if self._deltas.replacing else (),
             lambda least: merges(self.fleet, self._rng, least, self._merged),
             lambda least: splits(self.fleet, self._rng, least, self._divided),
         ]
@@ -113,9 +115,11 @@ class Search:
             changes = phases[phase](self._least(self.objective()))
             phase = 0 if self._apply(changes) else phase + 1
 
-    def _moves(self) -> Moves:
+    def _move(self, least: float) -> Iterable[Change]:
+        """Return moves; when they have gained nothing, exchanges start from the same figures."""
         barred = np.array(sorted(barred_kinds(self.fleet)), dtype=np.int64)
-        return Moves(self.fleet, self._deltas, self._bench, barred)
+        self._moves = Moves(self.fleet, self._deltas, self._bench, barred)
+        return self._moves.moves(least)
 
     def _apply(self, changes: Iterable[Change]) -> bool:
         """Apply each change whose VMs no earlier one touched; return whether any was."""

@@ -27,6 +27,9 @@ CELLS = 4_000_000
 PAIRS = 60_000
 """Pairs of contents looked at for merges before they are sampled."""
 
+CELLS_A_ROW = 100
+"""Cells looked through in the time that the cost of one group takes to work out."""
+
 PARTS = 128
 """Parts of one content looked at for splits before they are sampled."""
 
@@ -43,8 +46,8 @@ class Change:
 class Deltas:
     """Cost of adding, removing and replacing one replica, for the rows of one fleet.
 
-    add, rem (S, K); replacing is kept by entries, one for each distinct kind on each row:
-    entry_row, entry_kind (E,), sub (E, K). Infinite where a change may not be made.
+    add (S, K); the others by entries, one for each distinct kind on each row: entry_row,
+    entry_kind, rem (E,), sub (E, K). Infinite where a change may not be made.
     """
 
     def __init__(self, fleet: Fleet, *, replacing: bool = True) -> None:
@@ -52,21 +55,28 @@ class Deltas:
         self.replacing = replacing
         kinds = fleet.batch.kinds
         self.add = np.zeros((0, kinds))
-        self.rem = np.zeros((0, kinds))
+        self._takes_more = np.zeros(0, dtype=bool)
         self._place = np.zeros(0, dtype=np.int64)
         self._length = 0
         self.entry_row = np.zeros(0, dtype=np.int64)
         self.entry_kind = np.zeros(0, dtype=np.int64)
+        self.rem = np.zeros(0)
         self.sub = np.zeros((0, kinds))
         self._entries = 0
 
     @property
     def cells(self) -> int:
         """How many costs are kept."""
-        return self.add.size + self.rem.size + self.sub.size
+        return self.add.size + self.sub.size
 
-    def places(self, rows: Ints) -> Ints:
-        """Return where in `add` and `rem` the fleet's `rows` are kept, worked out if need be."""
+    def additions(self, rows: Ints) -> tuple[Ints, Floats]:
+        """Return those of `rows` that can take any replica at all, and their part of `add`."""
+        places = self._places(rows)
+        able = self._takes_more[places]
+        return rows[able], self.add[places[able]]
+
+    def _places(self, rows: Ints) -> Ints:
+        """Return where in `add` the fleet's `rows` are kept, worked out if need be."""
         size = self.fleet.size
         if len(self._place) < size:
             self._place = np.append(self._place, np.full(2 * size - len(self._place), -1))
@@ -78,14 +88,14 @@ class Deltas:
 
     def entries(self, rows: Ints) -> Ints:
         """Return which entries belong to `rows`."""
-        self.places(rows)
+        self._places(rows)
         wanted = np.zeros(self.fleet.size, dtype=bool)
         wanted[rows] = True
         return np.flatnonzero(wanted[self.entry_row[: self._entries]])
 
     def _work_out(self, rows: Ints) -> None:
         first, last = self._length, self._length + len(rows)
-        self.add, self.rem = _longer(self.add, last), _longer(self.rem, last)
+        self.add, self._takes_more = _longer(self.add, last), _longer(self._takes_more, last)
         self._place[rows] = np.arange(first, last)
         self._length = last
         fleet, width = self.fleet, max(1, int(self.fleet.degree[rows].max()))
@@ -93,7 +103,7 @@ class Deltas:
         before = fleet.cost[rows]
         types = fleet.type_of[rows]
         self.add[first:last] = self._with_each(types, groups, fleet.used[rows]) - before[:, None]
-        self.rem[first:last] = np.inf
+        self._takes_more[first:last] = np.isfinite(self.add[first:last]).any(axis=1)
         owner, position = _distinct_members(groups)
         if not len(owner):
             return
@@ -101,24 +111,18 @@ class Deltas:
         rest = groups[owner].copy()
         rest[np.arange(len(owner)), position] = -1
         rest = sort_padded(rest)
-        cost = self._costs(types[owner], rest)
-        self.rem[first + owner, kinds] = cost - before[owner]
+        first, last = self._entries, self._entries + len(owner)
+        for name in ("entry_row", "entry_kind", "rem"):
+            setattr(self, name, _longer(getattr(self, name), last))
+        self.entry_row[first:last], self.entry_kind[first:last] = rows[owner], kinds
+        self.rem[first:last] = self._costs(types[owner], rest) - before[owner]
+        self._entries = last
         if self.replacing:
             used = fleet.used[rows][owner] - fleet.batch.demand[types[owner], kinds]
             replaced = self._with_each(types[owner], rest, used) - before[owner][:, None]
             replaced[np.arange(len(owner)), kinds] = np.inf
-            self._keep_entries(rows[owner], kinds, replaced)
-
-    def _keep_entries(self, rows: Ints, kinds: Groups, replaced: Floats) -> None:
-        first, last = self._entries, self._entries + len(rows)
-        self.entry_row, self.entry_kind = (
-            _longer(self.entry_row, last),
-            _longer(self.entry_kind, last),
-        )
-        self.sub = _longer(self.sub, last)
-        self.entry_row[first:last], self.entry_kind[first:last] = rows, kinds
-        self.sub[first:last] = replaced
-        self._entries = last
+            self.sub = _longer(self.sub, last)
+            self.sub[first:last] = replaced
 
     def _with_each(self, types: Ints, groups: Groups, used: Floats) -> Floats:
         """Return the cost of each group with one replica of each kind added (n, K)."""
@@ -170,8 +174,22 @@ class Ends:
     cost: Floats
 
 
-def best_ends(table: Floats, rows: Ints, bench: Floats) -> Ends:
-    """Return the two least costs of each kind over `rows` (n, K) and the bench (K,)."""
+def least_takes(deltas: Deltas, entries: Ints, bench: Floats) -> Ends:
+    """Return the two least costs of taking each kind from a row, or from the bench (K,)."""
+    kinds = np.arange(len(bench))
+    kind = np.concatenate([deltas.entry_kind[entries], kinds])
+    cost = np.concatenate([deltas.rem[entries], bench])
+    row = np.concatenate([deltas.entry_row[entries], np.full(len(bench), -1)])
+    order = np.lexsort((row, cost, kind))
+    first = np.searchsorted(kind[order], kinds)
+    second = np.minimum(first + 1, len(order) - 1)
+    two = order[np.stack([first, second])]
+    costs = np.where(kind[two] == kinds, cost[two], np.inf)
+    return Ends(row[two], costs)
+
+
+def least_gives(table: Floats, rows: Ints, bench: Floats) -> Ends:
+    """Return the two least costs of giving each kind to `rows` (n, K), or to the bench (K,)."""
     costs = np.vstack([table, bench])
     rows, kinds = np.append(rows, -1), np.arange(len(bench))
     first = costs.argmin(axis=0)
@@ -187,13 +205,13 @@ class Moves:
     def __init__(self, fleet: Fleet, deltas: Deltas, bench: Floats, barred: Ints) -> None:
         """`bench` is what one replica left out costs (K,), `barred` the kinds not to be placed."""
         self.fleet = fleet
-        alive, hosts = fleet.alive(), fleet.hosts()
-        self._deltas, self._alive, self._bench = deltas, alive, bench
+        self._deltas = deltas
+        self._entries = deltas.entries(fleet.alive())
         waiting = np.where(fleet.remaining > 0, -bench, np.inf)
-        taken, given = deltas.places(alive), deltas.places(hosts)
-        self.take = best_ends(deltas.rem[taken], alive, waiting)
-        leaving = np.where(np.isfinite(bench), bench, np.inf)
-        self.give = best_ends(deltas.add[given], hosts, leaving)
+        self.take = least_takes(deltas, self._entries, waiting)
+        hosts, additions = deltas.additions(fleet.hosts())
+        self.give = least_gives(additions, hosts, bench)
+        fleet.memo.rows += (additions.size + len(self._entries)) // CELLS_A_ROW
         self.give.cost[:, barred] = np.where(
             self.give.row[:, barred] == -1, self.give.cost[:, barred], np.inf
         )
@@ -212,14 +230,14 @@ class Moves:
 
     def exchanges(self, least: float, most: int = 256) -> Iterator[Change]:
         """Yield swaps, and replacements that eject a replica to its best host, best first."""
-        entries = self._deltas.entries(self._alive)
-        if not len(entries):
+        if not len(self._entries):
             return
-        cost, owner = self._best_replacements(entries)
+        cost, owner = self._best_replacements()
+        self.fleet.memo.rows += 10 * cost.size // CELLS_A_ROW
         kinds = np.arange(cost.shape[1])
         found: list[tuple[float, int, int, int, int]] = []
         upper = np.triu(np.ones(cost.shape[1:], dtype=bool), 1)
-        for i, j in ((0, 0), (0, 1), (1, 0)):
+        for i, j in ((0, 0), (0, 1), (1, 0))[: 1 if len(cost) == 1 else 3]:
             gain = np.where(upper, -(cost[i] + cost[j].T), -np.inf)
             a, b = np.nonzero(gain > least)
             best = np.argsort(-gain[a, b], kind="stable")[:most]
@@ -243,17 +261,25 @@ class Moves:
                 steps = [(rows[0], y, -1), (rows[1], x, y), (rows[2], -1, x)]
                 yield self._change(float(gain[x, y]), steps)
 
-    def _best_replacements(self, entries: Ints) -> tuple[Floats, Ints]:
-        """Return the two least costs of putting kind y in x's place (2, K, K), and their rows."""
+    def _best_replacements(self) -> tuple[Floats, Ints]:
+        """Return the least costs of putting kind y in x's place (n, K, K), and their rows.
+
+        n is 2, or 1 where every kind is on one row alone.
+        """
         deltas, kinds = self._deltas, self.fleet.batch.kinds
-        cost, owner = np.full((2, kinds, kinds), np.inf), np.full((2, kinds, kinds), -1)
-        order = entries[np.argsort(deltas.entry_kind[entries], kind="stable")]
+        order = self._entries[np.argsort(deltas.entry_kind[self._entries], kind="stable")]
         of_kind = deltas.entry_kind[order]
         starts = np.flatnonzero(np.append(True, of_kind[1:] != of_kind[:-1]))
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            mine = order[start:end]
-            ends = best_ends(deltas.sub[mine], deltas.entry_row[mine], np.full(kinds, np.inf))
-            cost[:, of_kind[start]], owner[:, of_kind[start]] = ends.cost, ends.row
+        present, segment = of_kind[starts], np.cumsum(np.isin(np.arange(len(order)), starts)) - 1
+        block, rows = deltas.sub[order], deltas.entry_row[order]
+        ranks = 1 if len(starts) == len(order) else 2
+        cost, owner = np.full((ranks, kinds, kinds), np.inf), np.full((ranks, kinds, kinds), -1)
+        for rank in range(ranks):
+            least = np.minimum.reduceat(block, starts, axis=0)
+            where = np.where(block <= least[segment], np.arange(len(order))[:, None], len(order))
+            first = np.minimum.reduceat(where, starts, axis=0)
+            cost[rank, present], owner[rank, present] = least, rows[first]
+            block[first, np.arange(kinds)] = np.inf
         return cost, owner
 
     def _change(self, gain: float, steps: list[tuple[int, int, int]]) -> Change:

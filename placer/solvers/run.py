@@ -78,7 +78,8 @@ class Run:
     """The state of one solve that solver and caller share.
 
     `step`: every feasible objective is a multiple of it (0: unknown), which lets a bound be
-    rounded up to the next one.
+    rounded up to the next one. `promising`: VM contents that heuristics found useful, as first
+    columns for the exact method.
     """
 
     batch: Batch
@@ -96,6 +97,7 @@ class Run:
     timed_out: bool = False
     notes: list[str] = field(default_factory=list)
     step: float = 0.0
+    promising: dict[State, None] = field(default_factory=dict)
     _noise: float = 0.0
     _recess: float = math.inf
 

@@ -28,8 +28,10 @@ class SlotPairs:
     """Replicas on slots, for batches whose slowdowns are sums over pairs.
 
     A type has as many slots as it could have VMs in use. Slots of a type are alike, and so are
-    the replicas of a kind: used slots come first, and replicas of a kind in the order of their
-    slots. Raises UsageError where there would be more than NONZERO_LIMIT non-zeros.
+    the replicas of a kind: used slots come first, in the order of the first replica on them, and
+    replicas of a kind in the order of their slots. Every assignment can be written so: order the
+    slots by their least kind, then number each kind's replicas slot by slot.
+    Raises UsageError where there would be more than NONZERO_LIMIT non-zeros.
     """
 
     def __init__(self, run: Run) -> None:
@@ -70,10 +72,16 @@ class SlotPairs:
         return used
 
     def _add_placements(self) -> Ints:
-        """Add x and return its numbers (N, S), -1 where a replica may not run."""
+        """Add x and return its numbers (N, S), -1 where a replica does not come to be.
+
+        Slots of a type stand in the order of the first replica on them, so the one numbered j
+        (from 0) holds none of the first j replicas that may run on that type.
+        """
         cost: Floats = self._effects.own_cost[self._type][:, self._kind].T
         on = np.full(cost.shape, -1, dtype=np.int64)
         may: NDArray[np.bool_] = np.isfinite(cost)
+        number = np.arange(len(self._type)) - np.searchsorted(self._type, self._type)
+        may &= np.cumsum(may, axis=0) > number
         on[may] = self._builder.add_variables(cost[may])
         return on
 
@@ -128,23 +136,20 @@ class SlotPairs:
             return
         i, j = (able[index] for index in np.triu_indices(len(able), 1))
         kinds = self._kind[i], self._kind[j]
-        banned = effects.banned[t][kinds]
         first, second = self._on[i][:, slots], self._on[j][:, slots]
-        used = np.broadcast_to(self._used[slots], first[banned].shape)
-        rows = np.stack([first[banned], second[banned], used], axis=-1).reshape(-1, 3)
-        builder.add_rows(rows, [1.0, 1.0, -1.0], upper=0.0)
-        matters = effects.lower[t][kinds] | effects.upper[t][kinds]
-        i, j, first, second = i[matters], j[matters], first[matters], second[matters]
-        kinds = self._kind[i], self._kind[j]
+        meet = (first >= 0) & (second >= 0)
+        used = np.broadcast_to(self._used[slots], first.shape)
+        banned = effects.banned[t][kinds][:, None] & meet
+        builder.add_rows(_lines(banned, first, second, used), [1.0, 1.0, -1.0], upper=0.0)
+        floor = effects.lower[t][kinds][:, None] & meet
+        cap = effects.upper[t][kinds][:, None] & meet
+        both = np.full(first.shape, -1, dtype=np.int64)
         cost = np.broadcast_to(effects.pair_cost[t][kinds][:, None], first.shape)
-        both = builder.add_variables(cost)
+        both[floor | cap] = builder.add_variables(cost[floor | cap])
+        builder.add_rows(_lines(floor, first, second, both), [1.0, 1.0, -1.0], upper=1.0)
+        builder.add_rows(_lines(cap, both, first), [1.0, -1.0], upper=0.0)
+        builder.add_rows(_lines(cap, both, second), [1.0, -1.0], upper=0.0)
         self._pairs.append((i, j, slots, both))
-        floor, cap = effects.lower[t][kinds], effects.upper[t][kinds]
-        rows = np.stack([first[floor], second[floor], both[floor]], axis=-1).reshape(-1, 3)
-        builder.add_rows(rows, [1.0, 1.0, -1.0], upper=1.0)
-        for one in (first, second):
-            rows = np.stack([both[cap], one[cap]], axis=-1).reshape(-1, 2)
-            builder.add_rows(rows, [1.0, -1.0], upper=0.0)
         for replica in able[effects.slo_binds[t][self._kind[able]]].tolist():
             self._add_slo(t, replica, slots, i, j, both)
 
@@ -209,7 +214,8 @@ class SlotPairs:
         if self._unplaced is not None:
             values[self._unplaced] = ~on.any(axis=1)
         for i, j, slots, both in self._pairs:
-            values[both] = on[i][:, slots] & on[j][:, slots]
+            together = on[i][:, slots] & on[j][:, slots]
+            values[both[both >= 0]] = together[both >= 0]
         if self._late is not None:
             self._mark_late(values, on)
         return values
@@ -224,6 +230,11 @@ class SlotPairs:
                 slowdown = 1.0 + self._effects.effect[t][kind, company].sum()
                 late = batch.solo[t, kind] * slowdown > batch.slo[kind] + TOLERANCE
                 values[self._late[replica]] = late
+
+
+def _lines(chosen: NDArray[np.bool_], *columns: Ints) -> Ints:
+    """Return the chosen places of arrays of one shape, a line each (m, len(columns))."""
+    return np.column_stack([column[chosen] for column in columns])
 
 
 def _ones_less(ones: int, last: int | np.int64) -> Floats:

@@ -1,0 +1,141 @@
+"""A placement dived for along the linear master: fix what it nearly uses whole, solve again.
+
+After each fixing the groups are priced anew for the replicas that are left, since the columns at
+hand overlap with those already placed (restricted master dives, Sadykov et al. 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.solvers.backend_highs import LinearMaster, cost_scale
+from placer.solvers.columns import Columns, Prices, assignment_of, join
+from placer.solvers.fleet import CostMemo, Fleet
+from placer.solvers.greedy import Plan, by_size, construct
+from placer.solvers.growth import Ground, GroupSearch
+from placer.solvers.master import Rows
+from placer.solvers.run import Run
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+BEAM = 60
+NEARLY_WHOLE = 0.8
+SHARE_A_STEP = 0.06
+LACKING = 1e-6
+
+
+def dive(run: Run, rows: Rows, columns: Columns) -> None:
+    """Offer the placement that a dive from `columns` ends in."""
+    _Dive(run, rows, columns).descend()
+
+
+class _Dive:
+    def __init__(self, run: Run, rows: Rows, columns: Columns) -> None:
+        self.run, self.rows, self.columns = run, rows, columns
+        self.left = run.batch.replicas.copy()
+        self.fixed = np.zeros(len(columns), dtype=np.int64)
+        self._ground = Ground.of(run)
+        self._lp = LinearMaster(rows.lower, rows.upper, cost_scale(columns.cost))
+        entries, cost, upper = rows.other_entries()
+        self._others = len(cost)
+        self._lp.add(cost, upper, entries.row, entries.column, entries.value)
+        self._add_to_master(columns)
+        self._lp.charge(10.0 * float(np.abs(columns.cost).max(initial=1.0)))
+
+    def descend(self) -> None:
+        """Fix columns until nothing is left, then place what found no column greedily."""
+        while self.left.any() and not self.run.should_stop():
+            solved = self._lp.solve(self.run)
+            if solved is None:
+                break
+            _, duals, _ = solved
+            if self._price(self.rows.prices(duals)):
+                solved = self._lp.solve(self.run)
+                if solved is None:
+                    break
+            values = self._lp.values()[self._others :]
+            if not self._fix(values):
+                break
+            self._restrict()
+        fleet = Fleet(self.run.batch, CostMemo(self.run.costs))
+        fleet.load(assignment_of(self.columns, self.fixed))
+        plan = Plan(by_size(self.run.batch))
+        memo = CostMemo(self.run.costs)
+        self.run.offer(construct(self.run, plan, memo, fleet).assignment())
+
+    def _fix(self, values: Floats) -> int:
+        """Fix the whole part of `values`, and the columns nearest to whole; return how many VMs."""
+        whole = np.floor(values + 1e-6).astype(np.int64)
+        fixed = 0
+        for column in np.flatnonzero(whole).tolist():
+            fixed += self._take(column, int(whole[column]))
+        part = values - whole
+        order = np.argsort(-part, kind="stable")
+        enough = max(1, int(SHARE_A_STEP * values.sum()))
+        for column in order.tolist():
+            if part[column] <= 1e-6 or (fixed >= enough and part[column] < NEARLY_WHOLE):
+                break
+            fixed += self._take(column, 1)
+        return fixed
+
+    def _take(self, column: int, times: int) -> int:
+        """Fix `column` as often as asked for and as the replicas and VMs left allow."""
+        group = self.columns.groups[column]
+        kinds, needed = np.unique(group[group >= 0], return_counts=True)
+        times = min(times, int((self.left[kinds] // needed).min()))
+        while times > 0 and not self._allowed(column, times):
+            times -= 1
+        if times > 0:
+            self.left[kinds] -= times * needed
+            self.fixed[column] += times
+        return max(0, times)
+
+    def _allowed(self, column: int, times: int) -> bool:
+        batch = self.run.batch
+        used = np.bincount(self.columns.vm_type, weights=self.fixed, minlength=batch.types)
+        used[self.columns.vm_type[column]] += times
+        return bool(
+            (used <= batch.count).all()
+            and used.sum() <= batch.max_vms
+            and used @ batch.price <= batch.max_price + 1e-6
+        )
+
+    def _restrict(self) -> None:
+        """Leave to the master what is not fixed, and only columns that still fit it."""
+        entries = self.rows.group_entries(self.columns)
+        used = np.zeros(self.rows.count)
+        np.add.at(used, entries.row, entries.value * self.fixed[entries.column])
+        self._lp.change_rows(self.rows.lower - used, self.rows.upper - used)
+        left = np.append(self.left, np.iinfo(np.int64).max)
+        groups = self.columns.groups
+        fits = np.ones(len(groups), dtype=bool)
+        for member in groups.T:
+            fits &= (groups == member[:, None]).sum(axis=1) * (member >= 0) <= left[member]
+        number = np.arange(len(groups)) + self._others
+        self._lp.change_uppers(number, np.where(fits, np.inf, 0.0))
+
+    def _price(self, prices: Prices) -> int:
+        """Add groups of the replicas that are left; return how many."""
+        ground = replace(self._ground, batch=replace(self._ground.batch, replicas=self.left))
+        found: list[Columns] = []
+        for t in np.flatnonzero(self.run.batch.vms_possible() > 0).tolist():
+            search = GroupSearch(ground, t, prices)
+            search.run(0.0, BEAM)
+            found.append(search.columns())
+            if self.run.should_stop():
+                break
+        columns = join(found)
+        if len(columns):
+            self.columns = join([self.columns, columns])
+            self.fixed = np.append(self.fixed, np.zeros(len(columns), dtype=np.int64))
+            self._add_to_master(columns)
+        return len(columns)
+
+    def _add_to_master(self, columns: Columns) -> None:
+        entries = self.rows.group_entries(columns)
+        upper = np.full(len(columns), np.inf)
+        self._lp.add(columns.cost, upper, entries.row, entries.column, entries.value)
