@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -34,7 +35,7 @@ def parse_json(text: str, source: str) -> Any:
     Raises InputError that names `source`, the place and what was found.
     """
     try:
-        data = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        data = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise InputError(
             f"not valid JSON: {error.msg.lower()}, expected a JSON object",
@@ -43,13 +44,11 @@ def parse_json(text: str, source: str) -> Any:
         ) from None
     except RecursionError:
         raise InputError("nested too deeply, expected a JSON object", source=source) from None
-    except InputError as error:
-        raise error.within(source) from None
     except ValueError as error:
         raise InputError(
             f"not valid JSON: {str(error).split(';')[0]}, expected a finite number", source=source
         ) from None
-    _refuse_repeats(data, source)
+    _refuse_by_place(data, source)
     return data
 
 
@@ -63,37 +62,55 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return repeated
 
 
-def _constant(text: str) -> float:
-    raise InputError(f"found {text}, expected a finite number")
-
-
-def _refuse_repeats(data: Any, source: str) -> None:
+def _refuse_by_place(data: Any, source: str) -> None:
+    """Refuse repeated fields, numbers that are not finite (1e400 too) and texts that are none."""
     stack: list[tuple[Any, tuple[str | int, ...]]] = [(data, ())]
     while stack:
         value, path = stack.pop()
-        if isinstance(value, _Repeated):
-            raise InputError(
-                "found twice, expected each field once",
-                path=path_text((*path, value.field)),
-                source=source,
-            )
         if isinstance(value, dict):
+            if isinstance(value, _Repeated):
+                path, message = (*path, value.field), "found twice, expected each field once"
+                raise InputError(message, path=path_text(path), source=source)
+            stack.extend((name, path) for name in value if not name.isascii())
             stack.extend((inner, (*path, name)) for name, inner in value.items())
         elif isinstance(value, list):
             stack.extend((inner, (*path, index)) for index, inner in enumerate(value))
+        else:
+            message = _fault_of(value)
+            if message:
+                raise InputError(message, path=path_text(path), source=source)
+
+
+def _fault_of(value: object) -> str:
+    """Return what is wrong with a number or text whatever field it stands in, "" for nothing."""
+    if isinstance(value, float) and not math.isfinite(value):
+        found = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return f"found {found}, expected a finite number"
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return f"found {ascii(value)[:60]}, expected a text without half characters"
+    return ""
 
 
 def read_text(path: str | Path) -> str:
     """Return the text of the file at `path`, "-" being standard input. Raises InputError."""
+    source = _source(path)
     try:
         if str(path) == STANDARD_STREAM:
             return sys.stdin.buffer.read().decode("utf-8-sig")
         return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise InputError(f"cannot be read: {reason}", source=str(path)) from None
+        raise InputError(f"cannot be read: {reason}", source=source) from None
     except (UnicodeDecodeError, ValueError):
-        raise InputError("not a text in UTF-8, expected a JSON object", source=str(path)) from None
+        raise InputError("not a text in UTF-8, expected a JSON object", source=source) from None
+
+
+def _source(path: str | Path) -> str:
+    """Return what messages call the file at `path`."""
+    return "standard input" if str(path) == STANDARD_STREAM else str(path)
 
 
 def read_object(path: str | Path, format_name: str, version: int) -> dict[str, Any]:
@@ -101,7 +118,7 @@ def read_object(path: str | Path, format_name: str, version: int) -> dict[str, A
 
     Raises InputError where it is no object, of another format, or of a later version.
     """
-    source = "standard input" if str(path) == STANDARD_STREAM else str(path)
+    source = _source(path)
     data = parse_json(read_text(path), source)
     if not isinstance(data, dict):
         raise InputError(f"found {show(data)}, expected a JSON object", source=source)
@@ -127,20 +144,25 @@ def write_text(path: str | Path, text: str) -> None:
 
     Raises PlacerError where the folder cannot be written.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
     temporary = ""
     try:
+        if target.exists() and not target.is_file():
+            target.write_text(text, encoding="utf-8")  # a device or a pipe cannot be replaced
+            return
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         os.chmod(temporary, mode)
         os.replace(temporary, target)
+        temporary = ""
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         reason = (error.strerror or str(error)).lower()
         raise PlacerError(f"{path}: cannot be written: {reason}") from None
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -182,7 +204,7 @@ def write_placement(path: str | Path, placement: Placement) -> None:
 
 
 def _said_of(path: str | Path, build: Callable[[], T]) -> T:
-    source = "standard input" if str(path) == STANDARD_STREAM else str(path)
+    source = _source(path)
     try:
         return build()
     except InputError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from functools import cache
 from pathlib import Path
 
@@ -22,9 +23,8 @@ QUICK = [
     "3computers-9processes",
     "4computers-12processes",
     "qmc_01_n25_m10_d3",
-    "qmc_02_n25_m20_d3",
-    "qmc_03_n25_m50_d3",
 ]
+MANY_GROUPS = ["qmc_02_n25_m20_d3", "qmc_06_n25_m50_d5"]
 
 pytestmark = pytest.mark.skipif(not FILES, reason=REASON)
 
@@ -49,13 +49,17 @@ def test_every_instance_loads(path: Path) -> None:
     assert instance.total_replicas > 0
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_small_instances_are_solved_and_checked(name: str) -> None:
+def path_of(name: str) -> Path:
     path = next((file for file in FILES if file.stem == name), None)
     if path is None:
         pytest.skip(f"{name} is not among the instances of {FOLDER}")
-    instance = read_instance(path)
-    result = solve(instance, solver="groups", time_limit=60)
+    return path
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_small_instances_are_solved_and_checked(name: str) -> None:
+    instance = read_instance(path_of(name))
+    result = solve(instance, solver="groups", time_limit=20)
     assert check(instance, result.placement).ok
     assert result.status in (Status.OPTIMAL, Status.FEASIBLE)
     assert result.objective is not None
@@ -66,3 +70,14 @@ def test_small_instances_are_solved_and_checked(name: str) -> None:
         assert result.objective >= value - 1e-6 * abs(value)
         if result.status == Status.OPTIMAL:
             assert result.objective == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", MANY_GROUPS)
+def test_time_limit_is_kept_where_groups_are_many(name: str) -> None:
+    instance = read_instance(path_of(name))
+    began = time.monotonic()
+    result = solve(instance, solver="groups", time_limit=8)
+    assert time.monotonic() - began < 8 + 6
+    assert result.objective is not None
+    value, _ = best_known()[name]
+    assert result.bound is None or result.bound <= value + 1e-6 * abs(value)

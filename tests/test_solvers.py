@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from functools import cache
 from typing import Any
 
 import pytest
 from brute_force import brute_force, feasible_placements
+from conftest import ROOT
 from random_instances import random_instance
 
+from placer.errors import UsageError
+from placer.files import read_instance
 from placer.placement import Placement
 from placer.problem import Instance
 from placer.result import Result
-from placer.solvers.registry import SOLVERS, get_solver
+from placer.solvers.registry import SOLVERS
 from placer.solvers.run import Progress
 from placer.solving import solve
 from placer.status import Status, gap_between
 
+FLEET = ROOT / "instances" / "fleet-300.json"
 TIMES = float(os.environ.get("PLACER_TEST_SEEDS", "1"))
 SEEDS = {"auto": 120, "groups": 200, "cp-sat": 40, "milp": 40}
 DIRECT = {"cp-sat-direct": 40, "milp-direct": 30}
@@ -105,7 +110,7 @@ def test_heuristics_are_honest(solver: str, seed: int) -> None:
 @pytest.mark.parametrize(("solver", "least"), [("greedy", 0.7), ("local", 0.85)])
 def test_heuristics_find_what_there_is(solver: str, least: float) -> None:
     """At least this share of the feasible instances gets a placement."""
-    feasible = [small(seed)[0] for seed in range(150) if small(seed)[1] is not None]
+    feasible = [small(seed)[0] for seed in range(80) if small(seed)[1] is not None]
     found = sum(run(instance, solver).objective is not None for instance in feasible)
     assert found >= least * len(feasible)
 
@@ -153,6 +158,22 @@ def test_tiny_time_limit_gives_an_honest_answer(solver: str, seconds: float) -> 
     for seed in range(3000, 3006):
         instance, best = small(seed)
         assert_honest(run(instance, solver, time_limit=seconds), best)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_time_limit_is_kept_by_a_fleet(solver: str) -> None:
+    """Within a few seconds, for a library's own presolve may take its time to notice."""
+    instance = read_instance(FLEET)
+    began = time.monotonic()
+    try:
+        result = run(instance, solver, time_limit=1.0, workers=2)
+    except UsageError:
+        assert solver in DIRECT  # too large for it, as it says
+        return
+    assert time.monotonic() - began < 1 + 5
+    assert result.status in (Status.FEASIBLE, Status.UNKNOWN)
+    if result.bound is not None and result.objective is not None:
+        assert result.bound <= result.objective
 
 
 @pytest.mark.parametrize(("solver", "seed"), cases(list(SOLVERS), range(4000, 4006)))
@@ -314,15 +335,3 @@ def test_wide_gap_stops_early_and_says_so(solver: str, seed: int) -> None:
     assert result.gap <= 0.5
     assert result.bound is not None
     assert result.bound <= best + 1e-6
-
-
-@pytest.fixture(autouse=True)
-def _skip_while_missing(request: pytest.FixtureRequest) -> None:
-    """Skip a solver whose module does not exist yet."""
-    node = getattr(request.node, "callspec", None)
-    solver = node.params.get("solver") if node else None
-    for name in [solver] if solver else ["groups", "cp-sat-direct"]:
-        try:
-            get_solver(name)
-        except (ModuleNotFoundError, AttributeError) as error:
-            pytest.skip(f"no solver {name!r} yet: {error}")

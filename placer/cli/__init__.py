@@ -131,6 +131,7 @@ def _traceback() -> None:
 
 
 @click.group(
+    "placer",
     cls=LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 
 import numpy as np
 
@@ -29,16 +30,35 @@ def explain_infeasible(run: Run) -> list[str]:
     if lone:
         return lone
     instance = run.batch.instance
+    run.enter("looking for the causes")
     prover = Prover(run, _seconds(run))
-    causes, complete = smallest_set(
-        causes_of(instance),
-        lambda dropped: prover.still_infeasible(without(instance, dropped)),
-        lambda: prover.left() <= 0.0,
-    )
+    causes, complete = _smallest(instance, prover)
     sentences = [_clash(instance, causes), *_lacking(instance, causes), *_totals(run, causes)]
     if not complete:
         sentences.append("the search for causes ran out of time: this may not be the smallest set")
     return sentences + what_helps(instance, causes, prover)
+
+
+def _smallest(instance: Instance, prover: Prover) -> tuple[list[Cause], bool]:
+    """Return the causes left by the quick proof, where it holds, and then by the exact one."""
+    phases = causes_of(instance)
+    out_of_time = partial(_spent, prover)
+    if prover.short_in_sum(instance):
+        causes, _ = smallest_set(
+            phases, lambda gone: prover.short_in_sum(without(instance, gone)), out_of_time
+        )
+        phases = [[c for c in phase if c in causes] for phase in phases]
+    kept = {cause for phase in phases for cause in phase}
+    spared = [cause for phase in causes_of(instance) for cause in phase if cause not in kept]
+    return smallest_set(
+        phases,
+        lambda gone: prover.still_infeasible(without(instance, [*spared, *gone])),
+        out_of_time,
+    )
+
+
+def _spent(prover: Prover) -> bool:
+    return prover.left() <= 0.0
 
 
 def _seconds(run: Run) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from importlib import resources
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from placer.errors import InputError
 from placer.problem import Instance, PredictorInterference
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 BUILTIN = "builtin"
 _BUILTIN_FILE = "builtin_predictor.json"
+MOST_NOTES = 5
 
 
 def load_predictor(instance: Instance) -> Predictor:
@@ -66,3 +70,36 @@ def bound_predictor(instance: Instance) -> BoundPredictor:
         vm_types = [VmTypeProfile(name=v.name, features=v.features) for v in instance.vm_types]
         instance.remember_bound_predictor(load_predictor(instance).bind(models, vm_types))
     return instance.bound_predictor
+
+
+def extrapolation_notes(instance: Instance, assignment: list[tuple[str, list[str]]]) -> list[str]:
+    """Return why groups of `assignment` are far from the predictor's training data.
+
+    `assignment` is the VM type and the models of each VM. One note for each reason, the most
+    frequent first, with the number of VMs that it holds for; at most six. Nothing where the
+    instance asks no predictor. Raises KeyError for unknown names.
+    """
+    if not isinstance(instance.interference, PredictorInterference):
+        return []
+    bound = bound_predictor(instance)
+    number = {model.name: k for k, model in enumerate(instance.models)}
+    vms: dict[str, Counter[tuple[int, ...]]] = defaultdict(Counter)
+    for vm_type, names in assignment:
+        vms[vm_type][tuple(sorted(number[name] for name in names))] += 1
+    found: Counter[str] = Counter()
+    for t, vm_type in enumerate(v.name for v in instance.vm_types):
+        if vm_type not in vms:
+            continue
+        groups = np.full((len(vms[vm_type]), max(map(len, vms[vm_type]))), -1)
+        for row, group in zip(groups, vms[vm_type], strict=True):
+            row[: len(group)] = group
+        counts = vms[vm_type].values()
+        for reasons, count in zip(bound.extrapolation_reasons(t, groups), counts, strict=True):
+            found.update(dict.fromkeys(reasons, count))
+    notes = [
+        f"far from the predictor's training data: {reason} ({count} VM{'s' * (count > 1)})"
+        for reason, count in found.most_common(MOST_NOTES)
+    ]
+    if len(found) > MOST_NOTES:
+        notes.append(f"and {len(found) - MOST_NOTES} more such reasons")
+    return notes

@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from placer.errors import InputError, UsageError, near_name
-from placer.interference.features import ModelProfile, VmTypeProfile
 from placer.interference.measurements import Measurements, check_rows, read_table
-from placer.interference.predictor import (
-    Examples,
-    Predictor,
-    Settings,
-    fingerprints,
-    folds,
-    make_examples,
-)
+from placer.interference.predictor import Predictor
+from placer.interference.profiles import ModelProfile, VmTypeProfile
+from placer.interference.training import Examples, Settings, fingerprints, folds, make_examples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,35 +190,42 @@ def predict_table(predictor: Predictor, queries: Any, measurements: Measurements
     if measurements is not None:
         predictor = predictor.knowing(measurements)
     check_known(predictor, table, source)
-    key = list(zip(table["model"], table["rate_rps"].fillna(-1.0), strict=True))
-    kinds = {one: place for place, one in enumerate(sorted(set(key)))}
-    vms = {name: place for place, name in enumerate(sorted(set(table["vm_type"])))}
-    members = np.array([kinds[one] for one in key])
     try:
-        bound = predictor.bind(
-            [ModelProfile(name, None if rate < 0 else rate) for name, rate in kinds],
-            [VmTypeProfile(name) for name in vms],
-        )
-        mean, upper = np.ones(len(table)), np.ones(len(table))
-        notes = np.full(len(table), "", dtype=object)
-        groups = table.reset_index(drop=True).groupby("run", sort=False).indices
-        for vm_name, vm in vms.items():
-            runs = [at for at in groups.values() if table["vm_type"].iloc[at[0]] == vm_name]
-            width = max(len(at) for at in runs)
-            asked = np.full((len(runs), width), -1)
-            rows = np.full((len(runs), width), -1)
-            for place, at in enumerate(runs):
-                order = at[np.argsort(members[at], kind="stable")]
-                asked[place, : len(at)], rows[place, : len(at)] = members[order], order
-            used = asked >= 0
-            mean[rows[used]] = bound.slowdown(vm, asked)[used]
-            upper[rows[used]] = bound.upper(vm, asked, QUANTILE)[used]
-            text = np.array(bound.extrapolation(vm, asked), dtype=object)
-            notes[rows[used]] = np.broadcast_to(text[:, None], asked.shape)[used]
+        mean, upper, notes = predict_runs(predictor, table.reset_index(drop=True))
     except InputError as error:
         raise error if error.source else error.within(source) from None
     result = raw.assign(slowdown=mean, slowdown_upper=upper).reset_index(drop=True)
     return result.assign(note=notes) if any(notes) else result
+
+
+def predict_runs(predictor: Predictor,
+                 table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the slowdown, its 95 % upper bound and the note of each row of checked queries."""
+    key = list(zip(table["model"], table["rate_rps"].fillna(-1.0), strict=True))
+    kinds = {one: place for place, one in enumerate(sorted(set(key)))}
+    vms = {name: place for place, name in enumerate(sorted(set(table["vm_type"])))}
+    members = np.array([kinds[one] for one in key])
+    bound = predictor.bind(
+        [ModelProfile(name, None if rate < 0 else rate) for name, rate in kinds],
+        [VmTypeProfile(name) for name in vms],
+    )
+    mean, upper = np.ones(len(table)), np.ones(len(table))
+    notes = np.full(len(table), "", dtype=object)
+    groups = table.groupby("run", sort=False).indices
+    for vm_name, vm in vms.items():
+        runs = [at for at in groups.values() if table["vm_type"].iloc[at[0]] == vm_name]
+        width = max(len(at) for at in runs)
+        asked = np.full((len(runs), width), -1)
+        rows = np.full((len(runs), width), -1)
+        for place, at in enumerate(runs):
+            order = at[np.argsort(members[at], kind="stable")]
+            asked[place, : len(at)], rows[place, : len(at)] = members[order], order
+        used = asked >= 0
+        mean[rows[used]] = bound.slowdown(vm, asked)[used]
+        upper[rows[used]] = bound.upper(vm, asked, QUANTILE)[used]
+        text = np.array(bound.extrapolation(vm, asked), dtype=object)
+        notes[rows[used]] = np.broadcast_to(text[:, None], asked.shape)[used]
+    return mean, upper, notes
 
 
 def check_known(predictor: Predictor, table: pd.DataFrame, source: str) -> None:

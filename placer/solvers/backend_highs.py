@@ -31,9 +31,11 @@ def solve_with_highs(
     run: Run,
     on_values: Callable[[Ints], None] | None = None,
 ) -> IntegerResult:
-    """Solve `program` with HiGHS within the run's clock and gap; see Backend."""
-    import highspy
+    """Solve `program` with HiGHS within the run's clock and gap; see Backend.
 
+    The start is left out: given one, HiGHS 1.16 has ended with it as the optimum of programs that
+    had a better one.
+    """
     if not len(program.cost):
         return _without_variables(program)
     highs = quiet_highs()
@@ -47,10 +49,6 @@ def solve_with_highs(
     highs.setOptionValue("threads", run.options.workers)
     if math.isfinite(run.time_left()):
         highs.setOptionValue("time_limit", max(0.01, run.time_left()))
-    if program.start is not None:
-        solution = highspy.HighsSolution()
-        solution.col_value = program.start.tolist()
-        highs.setSolution(solution)
     _listen(highs, run, on_values)
     run.call(lambda: highs.run(), lambda: None)
     return _outcome(highs, program, scale)

@@ -207,7 +207,10 @@ def _highs(
     variables: list[Any],
     on_values: Listener | None,
 ) -> Any:
-    """Return PuLP's HiGHS, which begins from a point, tells of better ones, and can be stopped."""
+    """Return PuLP's HiGHS, which tells of better points and can be stopped.
+
+    It is given no start; see backend_highs.
+    """
     import pulp
 
     class Highs(pulp.HiGHS):
@@ -221,12 +224,12 @@ def _highs(
         def callSolver(self, lp: Any) -> None:
             highs = lp.solverModel
             order = np.array([getattr(v, "index", -1) for v in variables])
-            if program.start is not None:
-                _give_highs(highs, program.start, order)
             highs.cbMipInterrupt += self.interrupt
             highs.cbSimplexInterrupt += self.interrupt
             if on_values is not None:
                 highs.cbMipImprovingSolution += lambda event: self.improve(event, order)
+            # PuLP takes seconds to pass on a large model, so the clock is read here.
+            highs.setOptionValue("time_limit", min(max(0.01, run.time_left()), 1e20))
             highs.run()
 
         def interrupt(self, event: Any) -> None:
@@ -253,19 +256,7 @@ def _highs_options(run: Run) -> dict[str, Any]:
         "primal_feasibility_tolerance": 1e-9,
         "random_seed": run.options.seed % 2**31,
         "threads": run.options.workers,
-        "time_limit": min(max(0.01, run.time_left()), 1e20),
     }
-
-
-def _give_highs(highs: Any, start: Floats, order: Ints) -> None:
-    """Give HiGHS a point to begin from; order (n,) says which of its columns is which variable."""
-    import highspy
-
-    point = np.zeros(highs.getNumCol())
-    point[order[order >= 0]] = start[order >= 0]
-    solution = highspy.HighsSolution()
-    solution.col_value = point.tolist()
-    highs.setSolution(solution)
 
 
 def _outcome(attempt: Attempt, program: IntegerProgram, run: Run) -> IntegerResult:

@@ -16,9 +16,11 @@ from placer.solvers.column_generation import ColumnGeneration, LinearBound
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
 from placer.solvers.diving import dive
 from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
+from placer.solvers.greedy import Greedy
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.guided_fill import fill_guided
 from placer.solvers.integer_program import Backend, IntegerResult
+from placer.solvers.local import Local
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import PoolPricing, Pricing
 from placer.solvers.relaxation import raise_aggregate_bound
@@ -26,6 +28,9 @@ from placer.solvers.run import Run
 
 SMALL_POOL = 2_000
 """Up to this many groups go into the integer master as they are."""
+
+DESCENT_SECONDS = 4.0
+"""The most that local search takes before the exact method begins."""
 
 CLOSING_LIMIT = 150_000
 """The most groups that one integer master is given."""
@@ -47,7 +52,7 @@ class Groups:
         """Prove the optimum of the run's batch, or come as near as its clock lets it."""
         rows = Rows(run.batch)
         if run.best is None:
-            _first_placement(run)
+            first_placement(run)
         if not len(rows.kinds):
             run.offer({})
             run.raise_bound(0.0)
@@ -118,11 +123,14 @@ class GroupsMilp(Groups):
         return solve_with_pulp
 
 
-def _first_placement(run: Run) -> None:
-    from placer.solvers.local import Local
-
+def first_placement(run: Run) -> None:
+    """Offer a good placement soon: greedy, then a short descent."""
     run.enter("greedy")
-    Local().solve(run)
+    Greedy().solve(run)
+    if not run.should_stop():
+        run.enter("local search")
+        with run.at_most(min(DESCENT_SECONDS, run.time_left() / 8)):
+            Local(rounds=0).solve(run)
 
 
 def _no_placement(run: Run) -> None:

@@ -237,7 +237,7 @@ class Fleet:
         room = batch.capacity[types] + TOLERANCE + SLACK
         fits = np.asarray(np.all(self.used[rows] + need[types] <= room, axis=1))
         slots = self.degree[rows] + len(unit) <= batch.max_models[types]
-        allowed: NDArray[np.bool_] = batch.allowed[:, list(unit)].all(axis=1)
+        allowed = np.asarray(batch.allowed[:, list(unit)].all(axis=1))
         return np.asarray(fits & slots & allowed[types])
 
     def cost_with(self, rows: Ints, unit: Sequence[int]) -> Floats:

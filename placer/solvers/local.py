@@ -14,8 +14,9 @@ import numpy as np
 from placer.interference.tables import Floats
 from placer.solvers.fleet import CostMemo, Fleet
 from placer.solvers.greedy import Plan, barred_kinds, best_greedy, construct
-from placer.solvers.moves import Change, Deltas, Moves, merges, retypes, splits
+from placer.solvers.moves import Change, Deltas, Moves
 from placer.solvers.run import Run
+from placer.solvers.vm_moves import merges, retypes, splits
 
 LEAST_GAIN = 1e-9
 """Gains below this, relative to the objective, are rounding."""
@@ -32,6 +33,9 @@ CELL_LIMIT = 30_000_000
 
 REPLACING_LIMIT = 6_000_000
 """Content x member x kind cells up to which every swap is looked at."""
+
+ADDING_LIMIT = 20_000_000
+"""Content x kind cells up to which single replicas are moved; above, whole VMs alone are."""
 
 OPENINGS = (1.0, 0.6, 0.3)
 
@@ -103,10 +107,11 @@ class Search:
 
     def descend(self) -> None:
         """Apply changes that gain until none is left, the cheapest to find first."""
+        by_replica = len(self.fleet.alive()) * self.fleet.batch.kinds <= ADDING_LIMIT
         phases: list[Callable[[float], Iterable[Change]]] = [
-            self._move,
+            lambda least: self._move(least) if by_replica else (),
             lambda least: retypes(self.fleet, least),
-            lambda least: self._moves.exchanges(least) if self._deltas.replacing else (),
+            lambda least: self._exchange(least) if by_replica and self._deltas.replacing else (),
             lambda least: merges(self.fleet, self._rng, least, self._merged),
             lambda least: splits(self.fleet, self._rng, least, self._divided),
         ]
@@ -120,6 +125,9 @@ class Search:
         barred = np.array(sorted(barred_kinds(self.fleet)), dtype=np.int64)
         self._moves = Moves(self.fleet, self._deltas, self._bench, barred)
         return self._moves.moves(least)
+
+    def _exchange(self, least: float) -> Iterable[Change]:
+        return self._moves.exchanges(least)
 
     def _apply(self, changes: Iterable[Change]) -> bool:
         """Apply each change whose VMs no earlier one touched; return whether any was."""
