@@ -1,6 +1,7 @@
 """How close each policy comes to the measured best: 200 random batches of Gavel's jobs a fleet.
 
-`python benchmarks/gavel_batches.py [--data FOLDER] [--gpus N] [--smoke]`
+`python benchmarks/gavel_batches.py [--data FOLDER] [--gpus N] [--batches N] [--seed N]
+[--workers N] [--smoke]`
 
 The jobs are Gavel's (OSDI 2020): steps/s of TRAINING jobs measured alone and in every pair on one
 V100, P100 or K80, so no inference and no group above two. A batch is two jobs for each GPU, drawn
@@ -18,9 +19,10 @@ degradation  sum over jobs of (slowdown - 1), slowdown against the same job alon
 latency      sum over jobs of (step time / best solo step time on any GPU type of the fleet - 1),
              which also counts a slow GPU; on one GPU type it equals degradation and is left out
 
-oracle is the proven optimum with the measured table. `groups` starts from the greedy placement,
-and its time counts both. "additive" is a linear model fitted to the
-same half: a slowdown is 1 + what the job suffers + what its company inflicts, by GPU type.
+oracle is the proven optimum with the measured table. "groups" starts from the greedy placement, and
+its time counts both. "additive" is a linear model fitted to the same half as the predictor: a
+slowdown is 1 + what the job suffers + what its company inflicts, by GPU type. Solve times include
+the predictor's answers; with --workers above 1 they are of batches solved at one time.
 """
 
 from __future__ import annotations

@@ -181,8 +181,8 @@ def read_instance(path: str | Path) -> Instance:
     from placer.problem import FORMAT, VERSION, Instance
 
     data = read_object(path, FORMAT, VERSION)
-    folder = Path() if str(path) == STANDARD_STREAM else Path(path).parent
-    return _said_of(path, lambda: Instance.from_dict(data, folder=folder))
+    file = None if str(path) == STANDARD_STREAM else Path(path)
+    return _said_of(path, lambda: Instance.from_dict(data, file=file))
 
 
 def read_placement(path: str | Path) -> Placement:

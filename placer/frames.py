@@ -88,20 +88,18 @@ def instance_to_frames(instance: Instance) -> dict[str, pd.DataFrame]:
 
     data = instance.to_dict()
     interference = instance.interference
-    columns, rows = PAIR_COLUMNS, _pair_rows(data.get("interference", {}))
+    columns, rows = list(PAIR_COLUMNS), _pair_rows(data.get("interference", {}))
     if interference.kind == "groups":
-        columns, rows = (
-            GROUP_COLUMNS,
-            [
-                (vm_type, list(entry.models), list(entry.slowdown))
-                for vm_type, entries in interference.slowdown.items()
-                for entry in entries
-            ],
-        )
+        columns = list(GROUP_COLUMNS)
+        rows = [
+            (vm_type, list(entry.models), list(entry.slowdown))
+            for vm_type, entries in interference.slowdown.items()
+            for entry in entries
+        ]
     return {
         "vm_types": pd.DataFrame([_flat(v, VM_TYPE_MAPS) for v in data["vm_types"]]),
         "models": pd.DataFrame([_flat(m, MODEL_MAPS) for m in data["models"]]),
-        "slowdown": pd.DataFrame(rows, columns=list(columns)),
+        "slowdown": pd.DataFrame(rows, columns=columns),
     }
 
 
@@ -170,9 +168,10 @@ def _place(
         if field != "demand_on":
             return field, rest
         # a VM type's name may have dots itself
-        for name in sorted(vm_types, key=len, reverse=True):
-            if rest.startswith(f"{name}."):
-                return field, name, rest[len(name) + 1 :]
+        name = max((n for n in vm_types if rest.startswith(f"{n}.")), key=len, default="")
+        name = name or rest.rpartition(".")[0]
+        if name:
+            return field, name, rest[len(name) + 1 :]
     expected = ", ".join([*columns, *(f"{name}.<name>" for name in maps)])
     raise InputError(
         f"unknown column {column!r}{near_name(column, columns)}, expected one of {expected}",

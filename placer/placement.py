@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +11,8 @@ from placer.validation import input_error
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Number = Annotated[float, Field(strict=True)]
 
 FORMAT: Literal["placer/placement"] = "placer/placement"
 VERSION: Literal[1] = 1
@@ -26,9 +28,9 @@ class PlacedModel(_Open):
     """One replica on its VM; latencies in ms, null where the instance gives no solo latency."""
 
     name: str = Field(strict=True)
-    slowdown: float | None = None
-    latency_ms: float | None = None
-    slo_ms: float | None = None
+    slowdown: Number | None = None
+    latency_ms: Number | None = None
+    slo_ms: Number | None = None
 
 
 class PlacedVm(_Open):
@@ -49,11 +51,11 @@ class UnplacedModel(_Open):
 class Terms(_Open):
     """The objective by term, each already multiplied by its weight."""
 
-    price: float = 0.0
-    degradation: float = 0.0
-    latency: float = 0.0
-    slo: float = 0.0
-    unplaced: float = 0.0
+    price: Number = 0.0
+    degradation: Number = 0.0
+    latency: Number = 0.0
+    slo: Number = 0.0
+    unplaced: Number = 0.0
 
 
 class SolverRecord(_Open):
@@ -61,7 +63,7 @@ class SolverRecord(_Open):
 
     name: str
     version: str = ""
-    seconds: float | None = None
+    seconds: Number | None = None
     seed: int | None = None
     workers: int | None = None
     stopped_by: str | None = None
@@ -74,9 +76,9 @@ class Placement(_Open):
     version: Literal[1] = VERSION
     instance: str = ""
     status: Status = Status.FEASIBLE
-    objective: float | None = None
-    bound: float | None = None
-    gap: float | None = None
+    objective: Number | None = None
+    bound: Number | None = None
+    gap: Number | None = None
     terms: Terms | None = None
     vms: list[PlacedVm]
     unplaced: list[str | UnplacedModel] = Field(default_factory=list)

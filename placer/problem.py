@@ -252,7 +252,7 @@ class Instance(_Frozen):
     objective: Objective = Field(default_factory=Objective)
     rules: Rules = Field(default_factory=Rules)
 
-    _folder: Path = PrivateAttr(default_factory=Path)
+    _file: Path | None = PrivateAttr(default=None)
     _predictor: Any = PrivateAttr(default=None)
     _bound_predictor: Any = PrivateAttr(default=None)
 
@@ -262,17 +262,17 @@ class Instance(_Frozen):
         return self
 
     @classmethod
-    def from_dict(cls, data: object, *, folder: Path | None = None) -> Instance:
+    def from_dict(cls, data: object, *, file: Path | None = None) -> Instance:
         """Return the instance that `data`, a parsed JSON object, describes.
 
-        `folder` is where a predictor's relative path starts. Raises InputError.
+        `file` is where it was read from: a predictor's path is relative to its folder. Raises
+        InputError.
         """
         try:
             instance = cls.model_validate(data)
         except ValidationError as error:
             raise input_error(error, cls) from None
-        if folder is not None:
-            instance._folder = folder
+        instance._file = file
         return instance
 
     @classmethod
@@ -291,7 +291,7 @@ class Instance(_Frozen):
     def with_predictor(self, predictor: object) -> Instance:
         """Return a copy that asks `predictor`, a Predictor in memory, in place of a file."""
         copy = self.model_copy()
-        copy._folder, copy._predictor, copy._bound_predictor = self._folder, predictor, None
+        copy._file, copy._predictor, copy._bound_predictor = self._file, predictor, None
         return copy
 
     def remember_bound_predictor(self, bound: object) -> None:
@@ -299,9 +299,14 @@ class Instance(_Frozen):
         self._bound_predictor = bound
 
     @property
+    def file(self) -> Path | None:
+        """The file that the instance was read from, None where it was built in Python."""
+        return self._file
+
+    @property
     def folder(self) -> Path:
         """The folder that a predictor's relative path starts from."""
-        return self._folder
+        return self._file.parent if self._file is not None else Path()
 
     @property
     def predictor_in_memory(self) -> Any:

@@ -133,8 +133,8 @@ def test_large_batches_stay_within_the_time(root: Path) -> None:
     fleet = read_instance(root / "instances" / "fleet-300.json")
     none = [v.model_copy(update={"count": 1}) for v in fleet.vm_types]
     begin = time.monotonic()
-    result = solve(fleet.model_copy(update={"vm_types": none}), solver="groups", time_limit=15)
-    assert time.monotonic() - begin < 30
+    result = solve(fleet.model_copy(update={"vm_types": none}), solver="groups", time_limit=5)
+    assert time.monotonic() - begin < 20
     if result.status == Status.INFEASIBLE:
         assert "vm_types[0].count = 1" in "\n".join(result.explanation)
 

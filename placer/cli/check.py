@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from placer.cli.solve import said_of
 from placer.errors import UsageError
 
 
@@ -30,7 +31,8 @@ def command(instance: str, placement: str, form: str) -> None:
 
     batch = read_instance(instance)
     stated = read_placement(placement)
-    report = check(batch, stated)
+    with said_of(instance, placement):
+        report = check(batch, stated)
     if form == "json":
         click.echo(to_json(report.to_dict()), nl=False)
     else:

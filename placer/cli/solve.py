@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from placer.errors import UsageError
+from placer.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from placer.result import Result
@@ -86,7 +88,7 @@ def command(
 
     batch = read_instance(instance)
     begin = None if start is None else read_placement(start)
-    with watching(quiet=quiet) as listener:
+    with watching(quiet=quiet) as listener, said_of(instance, start):
         result = solve(
             batch,
             solver=solver,
@@ -114,6 +116,18 @@ def _refuse_before_solving(
         from placer.solvers.backend_pulp import solver_name
 
         solver_name(milp_solver or DEFAULT_MILP_SOLVER)
+
+
+@contextmanager
+def said_of(instance: str, placement: str | None = None) -> Iterator[None]:
+    """Name the file in an InputError that has none: a VM's place is one in the placement."""
+    try:
+        yield
+    except InputError as error:
+        if error.source is not None:
+            raise
+        file = placement if placement is not None and error.path.startswith("vms[") else instance
+        raise error.within("standard input" if file == "-" else file) from None
 
 
 def refuse_output(output: str, instance: str) -> None:

@@ -34,16 +34,21 @@ def load_predictor(instance: Instance) -> Predictor:
         try:
             return Predictor.load(instance.folder / named)
         except InputError as error:
-            raise InputError(str(error), path="interference.predictor") from None
+            raise _refused(instance, str(error)) from None
     file = resources.files("placer") / "data" / _BUILTIN_FILE
     if not file.is_file():
-        raise InputError(
+        raise _refused(
+            instance,
             "found 'builtin', but this version comes without a built-in predictor; expected the "
             "path of one made by `placer train`",
-            path="interference.predictor",
         )
     with resources.as_file(file) as path:
         return Predictor.load(path)
+
+
+def _refused(instance: Instance, message: str) -> InputError:
+    source = None if instance.file is None else str(instance.file)
+    return InputError(message, path="interference.predictor", source=source)
 
 
 def bound_predictor(instance: Instance) -> BoundPredictor:
@@ -68,7 +73,11 @@ def bound_predictor(instance: Instance) -> BoundPredictor:
             for model in instance.models
         ]
         vm_types = [VmTypeProfile(name=v.name, features=v.features) for v in instance.vm_types]
-        instance.remember_bound_predictor(load_predictor(instance).bind(models, vm_types))
+        predictor = load_predictor(instance)
+        try:
+            instance.remember_bound_predictor(predictor.bind(models, vm_types))
+        except InputError as error:
+            raise _refused(instance, str(error)) from None
     return instance.bound_predictor
 
 

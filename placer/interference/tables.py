@@ -241,7 +241,7 @@ def _distinct(groups: Groups, ask: Callable[[Groups], Floats]) -> Floats:
 
 
 def build_interference(instance: Instance) -> Interference:
-    """Return the instance's interference as arrays. Raises InputError where a predictor is lacking."""
+    """Return the interference as arrays. Raises InputError where a predictor is lacking."""
     interference = instance.interference
     if interference.kind == "pairwise":
         return PairTable(instance, interference)
