@@ -73,6 +73,7 @@ _BRANCHES = {
     "interference": {"none", "pairwise", "groups", "predictor"},
 }
 _FEATURE_BRANCHES = {"number", "text", "null"}
+_UNPLACED_BRANCHES = {"str", "UnplacedModel"}
 
 
 def _without_branches(location: Sequence[str | int]) -> list[str | int]:
@@ -83,6 +84,8 @@ def _without_branches(location: Sequence[str | int]) -> list[str | int]:
         if part == "[key]" or (isinstance(before, str) and part in _BRANCHES.get(before, ())):
             continue
         if index >= 2 and location[index - 2] == "features" and part in _FEATURE_BRANCHES:
+            continue
+        if index == 2 and location[0] == "unplaced" and part in _UNPLACED_BRANCHES:
             continue
         parts.append(part)
     return parts
@@ -97,15 +100,20 @@ def _message(complaint: Any, siblings: Sequence[str]) -> str:
         return "missing; this field is required"
     if kind == "union_tag_invalid":
         tags = context["expected_tags"].replace("'", "")
-        return f"found {context['tag']!r}, expected one of {tags}" + near_name(
+        tag = found.get("kind") if isinstance(found, dict) else context["tag"]
+        return f"found {show(tag)}, expected one of {tags}" + near_name(
             str(context["tag"]), tags.split(", ")
         )
+    if kind == "union_tag_not_found" and isinstance(found, dict):
+        return f"found {show(found.get('kind'))}, expected the kind of interference"
     if kind == "union_tag_not_found":
         return f"found {show(found)}, expected an object with a field 'kind'"
     if complaint["loc"][-1] == "number":
         either = "null, a text or " if "features" in complaint["loc"] else ""
         either = "an object or " if complaint["loc"][-2] == "solo_latency_ms" else either
         return f"found {show(found)}, expected {either}{_expected(kind, context, '')}"
+    if complaint["loc"][-1] == "str" and complaint["loc"][0] == "unplaced":
+        return f"found {show(found)}, expected a model's name or an object with a field 'name'"
     if complaint["loc"][-1] in ("word", "object"):
         return f"found {show(found)}, expected 'forbid' or an object with a field 'penalty'"
     return f"found {show(found)}, expected {_expected(kind, context, complaint['msg'])}"
@@ -122,7 +130,7 @@ def _expected(kind: str, context: dict[str, Any], fallback: str) -> str:
         return f"a number of at most {context['le']:g}"
     if kind == "less_than":
         return f"a number below {context['lt']:g}"
-    if kind == "literal_error":
+    if kind in ("literal_error", "enum"):
         return str(context["expected"])
     if kind == "too_short":
         return f"at least {context['min_length']} entry"

@@ -456,7 +456,7 @@ def bad_placements() -> dict[str, tuple[bytes, str]]:
         "model without name": case("vms[0].models[0].name", ("vms/0/models/0/name", ABSENT)),
         "model name of a number": case("vms[0].models[0].name", ("vms/0/models/0/name", 4)),
         "unplaced of an object": case("unplaced", ("unplaced", {})),
-        "unplaced of a number": case("unplaced[0]", ("unplaced/0", 3)),
+        "unplaced of a number": case("unplaced[0]: found 3", ("unplaced/0", 3)),
         "unplaced without name": case("unplaced[0]", ("unplaced/0", {"reason": "x"})),
         "terms of a list": case("terms", ("terms", [])),
         "solver of a text": case("solver", ("solver", "groups")),

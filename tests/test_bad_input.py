@@ -27,8 +27,8 @@ def refused(result: Result, source: str, named: str) -> None:
     assert result.stderr.startswith(f"placer: {source}: ")
     assert named in result.stderr
     assert len(result.stderr) < 600
-    for word in ("Traceback", "pydantic", "errors.pydantic.dev", "Input should"):
-        assert word not in result.stderr
+    for word in ("Traceback", "pydantic", "input should"):
+        assert word.lower() not in result.stderr.lower()
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,9 @@ from placer.problem import GroupsInterference, Instance, PairwiseInterference
 if TYPE_CHECKING:
     from placer.interference.predictor import BoundPredictor
 
+WIDE = 16
+"""Groups wider than this are worked out by counts of kinds, not member by member."""
+
 Groups = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
@@ -92,6 +95,8 @@ class PairTable:
 
     def slowdown(self, t: int, groups: Groups) -> Floats:
         effect, width = self._effect[t], groups.shape[1]
+        if width > WIDE:
+            return self._by_counts(effect, groups)
         result = np.ones(groups.shape)
         for target in range(width):
             for co_runner in range(width):
@@ -102,6 +107,22 @@ class PairTable:
                     else:
                         result[:, target] += pair
         return result
+
+    def _by_counts(self, effect: Floats, groups: Groups) -> Floats:
+        """Work out wide groups from how many replicas of each kind they hold."""
+        kinds = len(effect) - 1
+        counts = np.zeros((len(groups), kinds + 1))
+        np.add.at(counts, (np.arange(len(groups))[:, None], groups), 1.0)
+        counts[:, kinds] = 0.0
+        unknown = np.isnan(effect)
+        known = np.where(unknown, 1.0 if self._product else 0.0, effect)
+        each = np.log(known) if self._product else known
+        number = np.arange(len(groups))[:, None]
+        total = (counts @ each.T)[number, groups] - each[groups, groups]
+        lacking = (counts @ unknown.T)[number, groups] - unknown[groups, groups]
+        result = np.exp(total) if self._product else 1.0 + total
+        clean: Floats = np.where(lacking > 0.5, np.nan, result)
+        return clean
 
     def upper(self, t: int, groups: Groups) -> Floats:
         return self.slowdown(t, groups)

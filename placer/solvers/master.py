@@ -128,11 +128,11 @@ class Rows:
                 row.append(int(self.together_row[r]))
                 column.append(len(cost))
                 value.append(-1.0)
-                for (rule, kind), link in self._link_row.items():
-                    if rule == r and self._kind_row[kind] >= 0:
+                for (rule, member), link in self._link_row.items():
+                    if rule == r and self._kind_row[member] >= 0:
                         row += [link, link]
-                        column += [int(self._kind_row[kind]), len(cost)]
-                        value += [1.0, float(self.batch.replicas[kind])]
+                        column += [int(self._kind_row[member]), len(cost)]
+                        value += [1.0, float(self.batch.replicas[member])]
                 cost.append(0.0)
                 upper.append(1.0)
         entries = Entries(
