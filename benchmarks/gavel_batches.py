@@ -111,8 +111,11 @@ def learn(measurements: Measurements, seed: int, settings: Settings | None) -> K
         f"predictor {errors[0]:.1f} %, additive {errors[1]:.1f} %"
     )
     solo: dict[str, dict[str, float]] = {}
-    for entry in measurements.solo.itertuples():
-        solo.setdefault(str(entry.vm_type), {})[str(entry.model)] = float(entry.latency_ms_p50)
+    alone = measurements.solo
+    for vm, job, step in zip(
+        alone["vm_type"], alone["model"], alone["latency_ms_p50"], strict=True
+    ):
+        solo.setdefault(vm, {})[job] = float(step)
     return Knowledge(solo, pair_table(measurements), pair_table(measurements, linear), predictor)
 
 
@@ -223,8 +226,8 @@ def run_fleet(
         delayed(run_batch)(data, knowledge, number) for number, data in enumerate(batches)
     )
     rows = [{"batch": number, **row} for number, part in enumerate(found) for row in part]
-    label = {"fleet": "+".join(fleet).upper(), "jobs": len(jobs), "judged_by": objective}
-    return pd.DataFrame(rows).assign(**label)
+    name = "+".join(fleet).upper()
+    return pd.DataFrame(rows).assign(fleet=name, jobs=len(jobs), judged_by=objective)
 
 
 def show(table: pd.DataFrame) -> None:
@@ -320,7 +323,9 @@ def main() -> None:
             show(tables[-1])
     RESULTS.mkdir(exist_ok=True)
     kind = "synthetic" if measurements.source == "synthetic" else "gavel"
-    file = RESULTS / f"{kind}_batches{'_smoke' if options.smoke else ''}.parquet"
+    file = (
+        RESULTS / f"{kind}_batches_{options.gpus}_gpus{'_smoke' if options.smoke else ''}.parquet"
+    )
     pd.concat(tables, ignore_index=True).assign(seed=options.seed).to_parquet(file, index=False)
     print(f"{time.perf_counter() - begin:.0f} s; every batch is in {file}")
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from placer.errors import PlacerError
 from placer.problem import Instance, PairwiseInterference
 from placer.solvers.batch import compile_batch
 from placer.solvers.group_costs import GroupCosts
+from placer.solvers.relaxation import aggregate_proves_infeasible
 from placer.solvers.run import Assignment, Options, Run
 
 TRIAL_SECONDS = 3.0
@@ -119,7 +118,7 @@ class Prover:
         trial = self._trial(instance)
         if trial is None:
             return Outcome()
-        if _aggregate_infeasible(trial):
+        if aggregate_proves_infeasible(trial):
             return Outcome(infeasible=True)
         try:
             get_solver("groups").solve(trial)
@@ -137,7 +136,7 @@ class Prover:
         Much weaker than `still_infeasible`, and quick whatever the size of the batch.
         """
         trial = self._trial(instance)
-        return trial is not None and _aggregate_infeasible(trial)
+        return trial is not None and aggregate_proves_infeasible(trial)
 
     def _trial(self, instance: Instance) -> _Trial | None:
         seconds = min(TRIAL_SECONDS, self.left())
@@ -148,18 +147,6 @@ class Prover:
         trial = _Trial(batch, GroupCosts(batch), limits)
         trial.outer = self._run
         return trial
-
-
-def _aggregate_infeasible(trial: Run) -> bool:
-    from placer.solvers.backend_highs import solve_with_highs
-    from placer.solvers.relaxation import aggregate_program
-
-    if trial.batch.unplaced_cost is not None:
-        return False
-    program = aggregate_program(trial)
-    # Without costs the first solution ends the search.
-    program = replace(program, cost=np.zeros_like(program.cost))
-    return solve_with_highs(program, trial).infeasible
 
 
 def smallest_set(

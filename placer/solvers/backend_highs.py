@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,27 @@ def solve_with_highs(
 ) -> IntegerResult:
     """Solve `program` with HiGHS within the run's clock and gap; see Backend.
 
-    The start is left out: given one, HiGHS 1.16 has ended with it as the optimum of programs that
-    had a better one.
+    Of the start only its objective is used, as a cutoff: given the point itself, HiGHS 1.16 has
+    ended with it as the optimum of programs that had a better one.
     """
     if not len(program.cost):
         return _without_variables(program)
-    highs = quiet_highs()
     scale = cost_scale(program.cost)
+    highs = _configured(program, run, scale)
+    if program.start is not None:
+        value = float(program.cost @ program.start)
+        margin = max(run.options.gap, 1e-7) * max(abs(value), 1e-6)
+        highs.setOptionValue("objective_bound", (value + margin) * scale)
+    _listen(highs, run, on_values)
+    run.call(lambda: highs.run(), lambda: None)
+    result = _outcome(highs, program, scale)
+    if result.infeasible and program.start is not None:
+        return solve_with_highs(replace(program, start=None), run, on_values)
+    return result
+
+
+def _configured(program: IntegerProgram, run: Run, scale: float) -> Any:
+    highs = quiet_highs()
     _pass_program(highs, program, scale)
     highs.setOptionValue("mip_rel_gap", min(run.options.gap / 4, 1e-3))
     highs.setOptionValue("mip_abs_gap", 1e-9)
@@ -49,9 +64,7 @@ def solve_with_highs(
     highs.setOptionValue("threads", run.options.workers)
     if math.isfinite(run.time_left()):
         highs.setOptionValue("time_limit", max(0.01, run.time_left()))
-    _listen(highs, run, on_values)
-    run.call(lambda: highs.run(), lambda: None)
-    return _outcome(highs, program, scale)
+    return highs
 
 
 def quiet_highs() -> Any:

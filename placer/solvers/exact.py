@@ -23,7 +23,7 @@ from placer.solvers.integer_program import Backend, IntegerResult
 from placer.solvers.local import Local
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import PoolPricing, Pricing
-from placer.solvers.relaxation import raise_aggregate_bound
+from placer.solvers.relaxation import aggregate_proves_infeasible, raise_aggregate_bound
 from placer.solvers.run import Run
 
 SMALL_POOL = 2_000
@@ -56,6 +56,9 @@ class Groups:
         if not len(rows.kinds):
             run.offer({})
             run.raise_bound(0.0)
+            return
+        if run.best is None and aggregate_proves_infeasible(run):
+            _no_placement(run)
             return
         run.enter("groups")
         pool = enumerate_groups(run, self.group_limit)

@@ -7,6 +7,8 @@ on that type, whatever the company.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,15 @@ def raise_aggregate_bound(run: Run, seconds: float) -> None:
         run.proved_infeasible = True
     elif result.bound is not None:
         run.raise_bound(result.bound)
+
+
+def aggregate_proves_infeasible(run: Run) -> bool:
+    """Return whether summed demands, prices and numbers alone prove that no placement exists."""
+    if run.batch.unplaced_cost is not None:
+        return False
+    program = aggregate_program(run)
+    # Without costs the first solution ends the search.
+    return solve_with_highs(replace(program, cost=np.zeros_like(program.cost)), run).infeasible
 
 
 def aggregate_program(run: Run, slack: float = 0.0) -> IntegerProgram:
