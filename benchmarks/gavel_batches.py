@@ -318,6 +318,8 @@ def main() -> None:
     print(f"  {'policy':20} {head[0]:>10} {head[1]:>10} {head[2]:>10} {head[3]:>9} {head[4]:>8}")
     tables = []
     for fleet in FLEETS:
+        if len(fleet) > options.gpus:
+            continue  # it would be another fleet
         for objective in OBJECTIVES if len(set(fleet)) > 1 else OBJECTIVES[:1]:
             tables.append(run_fleet(fleet, objective, knowledge, options))
             show(tables[-1])

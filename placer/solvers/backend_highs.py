@@ -56,7 +56,7 @@ def solve_with_highs(
 def _configured(program: IntegerProgram, run: Run, scale: float) -> Any:
     highs = quiet_highs()
     _pass_program(highs, program, scale)
-    highs.setOptionValue("mip_rel_gap", min(run.options.gap / 4, 1e-3))
+    highs.setOptionValue("mip_rel_gap", run.options.gap / 2)
     highs.setOptionValue("mip_abs_gap", 1e-9)
     highs.setOptionValue("mip_feasibility_tolerance", 1e-9)
     highs.setOptionValue("primal_feasibility_tolerance", 1e-9)

@@ -7,6 +7,8 @@ without a branching scheme of our own.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,7 @@ from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
 from placer.solvers.greedy import Greedy
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.guided_fill import fill_guided
-from placer.solvers.integer_program import Backend, IntegerResult
+from placer.solvers.integer_program import Backend, IntegerProgram, IntegerResult
 from placer.solvers.local import Local
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import PoolPricing, Pricing
@@ -28,6 +30,9 @@ from placer.solvers.run import Run
 
 SMALL_POOL = 2_000
 """Up to this many groups go into the integer master as they are."""
+
+KEPT_OPEN = 2
+"""How many VMs of each column rounding down leaves for the integer master to decide."""
 
 DESCENT_SECONDS = 4.0
 """The most that local search takes before the exact method begins."""
@@ -162,7 +167,7 @@ class _Closing:
         run = self.run
         run.enter("integer columns")
         with run.at_most(_share(run)):
-            self._integer(linear.columns)
+            self._near_linear(linear)
         while not run.should_stop():
             window = np.inf if run.objective is None else self._window(linear)
             groups = pricing.within(linear.prices, window, CLOSING_LIMIT)
@@ -174,6 +179,15 @@ class _Closing:
             self._widen(pricing, linear)
             if run.objective == before:
                 return
+
+    def _near_linear(self, linear: LinearBound) -> None:
+        """Look for placements among the columns; near the linear values where these are large."""
+        values = linear.values
+        base = np.maximum(np.floor(values + 1e-7) - KEPT_OPEN, 0.0)
+        if len(values) == len(linear.columns) and base.sum() >= 0.5 * values.sum():
+            self._integer(linear.columns, base.astype(np.int64))
+        else:
+            self._integer(linear.columns)
 
     def _window(self, linear: LinearBound) -> float:
         assert self.run.objective is not None
@@ -198,12 +212,17 @@ class _Closing:
         states = list(dict.fromkeys([*groups.states(), *(run.best or {})]))
         return groups if len(states) == len(groups) else columns_of(run.costs, states)
 
-    def _integer(self, columns: Columns) -> IntegerResult:
-        run = self.run
+    def _integer(self, columns: Columns, base: NDArray[np.int64] | None = None) -> IntegerResult:
+        """Solve the master over `columns`, of each at least `base` VMs, and offer what it finds."""
+        run, n = self.run, len(columns)
         program = integer_master(self.rows, columns, run.best)
+        fixed = np.zeros(len(program.cost), dtype=np.int64)
+        if base is not None:
+            fixed[:n] = base
+            program = beyond(program, fixed)
 
         def offer(values: NDArray[np.int64]) -> None:
-            run.offer(assignment_of(columns, values[: len(columns)]))
+            run.offer(assignment_of(columns, (fixed + values)[:n]))
 
         result = self.backend(program, run, offer)
         if result.values is not None:
@@ -218,6 +237,18 @@ class _Closing:
         elif result.bound is not None:
             objective = run.objective if run.objective is not None else np.inf
             run.raise_bound(min(result.bound, objective))
+
+
+def beyond(program: IntegerProgram, fixed: NDArray[np.int64]) -> IntegerProgram:
+    """Return what is left to decide once each variable is at least `fixed` (n,)."""
+    used = program.matrix @ fixed
+    return replace(
+        program,
+        upper=program.upper - fixed,
+        row_lower=program.row_lower - used,
+        row_upper=program.row_upper - used,
+        start=None,
+    )
 
 
 def _share(run: Run) -> float:
