@@ -40,6 +40,19 @@ class Interference(Protocol):
 
     def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats: ...
 
+    def joining(self, t: int, groups: Groups, more: int) -> Floats:
+        """Return a proven lower bound of the mean slowdown of a replica that joins (n, K).
+
+        One of each kind for each group; it holds in every group made of that one by adding at
+        most `more` replicas, the joining one among them.
+        """
+
+    def burden(self, t: int) -> Floats | None:
+        """Return how much a member's floor rises at the least when a kind joins (K, K).
+
+        Row: the member, column: who joins; to be summed over all who join. None for no bound.
+        """
+
     def listed(self, t: int) -> Groups | None:
         """Groups of VM type `t` that no bound by growth covers, so that they are priced one by one.
 
@@ -52,6 +65,15 @@ class Interference(Protocol):
 
 class NoSlowdown:
     """Nobody slows anybody down."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._kinds = len(instance.models)
+
+    def joining(self, t: int, groups: Groups, more: int) -> Floats:
+        return np.ones((len(groups), self._kinds))
+
+    def burden(self, t: int) -> Floats | None:
+        return None
 
     def slowdown(self, t: int, groups: Groups) -> Floats:
         return np.ones(groups.shape)
@@ -108,12 +130,24 @@ class PairTable:
                         result[:, target] += pair
         return result
 
+    def joining(self, t: int, groups: Groups, more: int) -> Floats:
+        effect, best = self._effect[t], self._help[t][:-1]
+        counts = counts_of(groups, len(best))
+        known = np.where(np.isnan(effect), 1.0 if self._product else 0.0, effect)
+        if self._product:
+            beside = np.exp(counts @ np.log(known).T)[:, :-1]
+            return beside * best ** max(more - 1, 0) * (1.0 - 1e-12)
+        return 1.0 + (counts @ known.T)[:, :-1] + best * max(more - 1, 0)
+
+    def burden(self, t: int) -> Floats | None:
+        if self._product:
+            return None
+        rise = self._effect[t][:-1, :-1] - self._help[t][:-1, None]
+        return np.where(np.isnan(rise), 0.0, rise)
+
     def _by_counts(self, effect: Floats, groups: Groups) -> Floats:
         """Work out wide groups from how many replicas of each kind they hold."""
-        kinds = len(effect) - 1
-        counts = np.zeros((len(groups), kinds + 1))
-        np.add.at(counts, (np.arange(len(groups))[:, None], groups), 1.0)
-        counts[:, kinds] = 0.0
+        counts = counts_of(groups, len(effect) - 1)
         unknown = np.isnan(effect)
         known = np.where(unknown, 1.0 if self._product else 0.0, effect)
         each = np.log(known) if self._product else known
@@ -143,6 +177,14 @@ class PairTable:
         return False
 
 
+def counts_of(groups: Groups, kinds: int) -> Floats:
+    """Return how many replicas of each kind each group holds (n, K + 1), the last column 0."""
+    counts = np.zeros((len(groups), kinds + 1))
+    np.add.at(counts, (np.arange(len(groups))[:, None], groups), 1.0)
+    counts[:, kinds] = 0.0
+    return counts
+
+
 def _pair_matrix(rows: object, names: list[str], default: float | None) -> Floats:
     """Return target x co-runner; NaN, which no group with that pair survives, where unknown."""
     number = {name: k for k, name in enumerate(names)}
@@ -165,6 +207,7 @@ class GroupTable:
             else None
         )
         number = {model.name: k for k, model in enumerate(instance.models)}
+        self._kinds = len(number)
         self._entries = [_listed_arrays(table, v.name, number) for v in instance.vm_types]
         self._rows = [
             {row[row >= 0].tobytes(): index for index, row in enumerate(rows)}
@@ -199,6 +242,15 @@ class GroupTable:
     def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
         return self.floor(t, groups, more)
 
+    def joining(self, t: int, groups: Groups, more: int) -> Floats:
+        """Bound the groups that are not listed, as `floor` does."""
+        if self._pairs is not None:
+            return self._pairs.joining(t, groups, more)
+        return np.ones((len(groups), self._kinds))
+
+    def burden(self, t: int) -> Floats | None:
+        return None if self._pairs is None else self._pairs.burden(t)
+
     def listed(self, t: int) -> Groups | None:
         return self._entries[t][0]
 
@@ -226,9 +278,32 @@ def _listed_arrays(
 class Predicted:
     """Slowdown by a trained predictor, which never falls when a co-runner is added."""
 
-    def __init__(self, bound: BoundPredictor, quantile: float | None) -> None:
+    def __init__(self, bound: BoundPredictor, quantile: float | None, kinds: int) -> None:
         self._bound = bound
         self._quantile = quantile
+        self._kinds = kinds
+        self._pair_slowdown: dict[int, Floats] = {}
+
+    def joining(self, t: int, groups: Groups, more: int) -> Floats:
+        """The worst of the pairs with those already there: more company never makes it better."""
+        if t not in self._pair_slowdown:
+            self._pair_slowdown[t] = self._pairs(t)
+        worst = np.ones((len(groups), self._kinds))
+        for member in groups.T:
+            np.maximum(worst, self._pair_slowdown[t][member], out=worst)
+        return worst
+
+    def _pairs(self, t: int) -> Floats:
+        """Return the slowdown of each kind beside each one (K + 1, K): row who is there."""
+        there, joins = np.triu_indices(self._kinds)
+        slowdown = self.slowdown(t, np.column_stack([there, joins]).astype(np.int32))
+        pairs = np.ones((self._kinds + 1, self._kinds))
+        pairs[there, joins] = slowdown[:, 1]
+        pairs[joins, there] = slowdown[:, 0]
+        return np.nan_to_num(pairs, nan=1.0)
+
+    def burden(self, t: int) -> Floats | None:
+        return None
 
     def slowdown(self, t: int, groups: Groups) -> Floats:
         return _distinct(groups, lambda rows: self._bound.slowdown(t, rows))
@@ -271,5 +346,5 @@ def build_interference(instance: Instance) -> Interference:
     if interference.kind == "predictor":
         from placer.interference.binding import bound_predictor
 
-        return Predicted(bound_predictor(instance), interference.slo_quantile)
-    return NoSlowdown()
+        return Predicted(bound_predictor(instance), interference.slo_quantile, len(instance.models))
+    return NoSlowdown(instance)

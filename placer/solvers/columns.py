@@ -21,7 +21,7 @@ class Columns:
     """n groups: vm_type (n,), groups (n, width) padded with -1, cost (n,)."""
 
     vm_type: NDArray[np.int32]
-    groups: NDArray[np.int16]
+    groups: NDArray[np.int32]
     cost: Floats
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class Columns:
 
 def no_columns() -> Columns:
     """Return zero columns."""
-    return Columns(np.zeros(0, np.int32), np.full((0, 1), -1, np.int16), np.zeros(0))
+    return Columns(np.zeros(0, np.int32), np.full((0, 1), -1, np.int32), np.zeros(0))
 
 
 def join(parts: Sequence[Columns]) -> Columns:
@@ -67,7 +67,7 @@ def columns_of(costs: GroupCosts, states: Sequence[State]) -> Columns:
     cost = state_costs(costs, list(states))
     columns = Columns(
         np.array([t for t, _ in states], dtype=np.int32),
-        rows_of([group for _, group in states]).astype(np.int16),
+        rows_of([group for _, group in states]).astype(np.int32),
         cost,
     )
     return columns.take(np.isfinite(cost))
@@ -90,7 +90,7 @@ class Prices:
     def bound(self, batch: Batch, least: Floats) -> float:
         """Return the lower bound (Lagrange) at the least reduced cost of each VM type (T,)."""
         slack = np.minimum(least, 0.0) * batch.vms_possible()
-        return self.constant + float(slack[np.isfinite(slack)].sum())
+        return self.constant + float(slack.sum())
 
 
 class TogetherIndex:
@@ -99,7 +99,7 @@ class TogetherIndex:
     def __init__(self, batch: Batch) -> None:
         self.rules = batch.together
 
-    def held(self, groups: NDArray[np.int16]) -> NDArray[np.bool_]:
+    def held(self, groups: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return whether each group holds each rule (n, number of rules)."""
         result = np.ones((len(groups), len(self.rules)), dtype=bool)
         for r, rule in enumerate(self.rules):

@@ -168,6 +168,7 @@ class _Closing:
         run.enter("integer columns")
         with run.at_most(_share(run)):
             self._near_linear(linear)
+        effort = _share(run)
         while not run.should_stop():
             window = np.inf if run.objective is None else self._window(linear)
             groups = pricing.within(linear.prices, window, CLOSING_LIMIT)
@@ -176,9 +177,10 @@ class _Closing:
                 self._take_proof(self._integer(self._with_incumbent(groups)))
                 return
             before = run.objective
-            self._widen(pricing, linear)
-            if run.objective == before:
+            exhausted = self._widen(pricing, linear, effort)
+            if run.objective == before and exhausted:
                 return
+            effort *= 2.0
 
     def _near_linear(self, linear: LinearBound) -> None:
         """Look for placements among the columns; near the linear values where these are large."""
@@ -194,8 +196,11 @@ class _Closing:
         objective = self.run.objective
         return objective - linear.bound + 1e-9 * max(1.0, abs(objective))
 
-    def _widen(self, pricing: Pricing, linear: LinearBound) -> None:
-        """Look for a better placement among more groups than the columns, without proof."""
+    def _widen(self, pricing: Pricing, linear: LinearBound, seconds: float) -> bool:
+        """Look for a better placement among more groups than the columns, without proof.
+
+        Return whether these groups hold no better one.
+        """
         run = self.run
         run.enter("wider columns")
         window = 1e-6 * max(1.0, abs(linear.bound))
@@ -203,8 +208,9 @@ class _Closing:
         while (more := pricing.within(linear.prices, window, CLOSING_LIMIT // 8)) is not None:
             found = more
             window *= 2.0
-        with run.at_most(2 * _share(run)):
-            self._integer(self._with_incumbent(join([found, linear.columns])))
+        with run.at_most(seconds):
+            result = self._integer(self._with_incumbent(join([found, linear.columns])))
+        return result.complete
 
     def _with_incumbent(self, groups: Columns) -> Columns:
         """Return `groups`, each once, and those that the incumbent uses."""

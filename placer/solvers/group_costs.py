@@ -34,6 +34,7 @@ class GroupCosts:
         pad = np.zeros((batch.types, 1, batch.demand.shape[2]))
         self._demand = np.concatenate([batch.demand, pad], axis=1)
         self._has_slo = bool(np.isfinite(batch.slo).any())
+        self.company_matters = batch.instance.interference.kind != "none"
         self._any_apart = bool(batch.apart.any())
         self._apart = np.zeros((batch.kinds + 1, batch.kinds + 1), dtype=bool)
         self._apart[:-1, :-1] = batch.apart
@@ -101,6 +102,16 @@ class GroupCosts:
         fits = batch.allowed[t] & (batch.demand[t] <= batch.capacity[t] + TOLERANCE).all(axis=1)
         least[~fits | np.isnan(least)] = np.inf
         return least
+
+    def slowdown_price(self, t: int) -> Floats:
+        """Return what each unit of slowdown of a replica of each kind costs on type `t` (K,)."""
+        objective, batch = self._objective, self.batch
+        each = np.full(batch.kinds, objective.degradation)
+        if objective.latency > 0:
+            ratio = batch.solo[t] / batch.best_solo
+            each = each + objective.latency * np.where(np.isfinite(ratio), ratio, 0.0)
+        result: Floats = batch.weight * each
+        return result
 
     def member_cost(self, t: int, groups: Groups, slowdown: Floats, upper: Floats) -> Floats:
         """Return what each member adds to its group's cost at these slowdowns (n, width).

@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 FIRST_BEAM = 100
 LAST_BEAM = 6_400
 NEGATIVE = -1e-9
+COMPLETION_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class GrowthPricing:
                 rows = listed[enough]
                 cost = self.run.costs.cost(t, rows)
                 vm_type = np.full(len(rows), t, dtype=np.int32)
-                parts.append(Columns(vm_type, rows.astype(np.int16), cost).take(np.isfinite(cost)))
+                parts.append(Columns(vm_type, rows.astype(np.int32), cost).take(np.isfinite(cost)))
         return join(parts)
 
     def _reduced(self, columns: Columns, prices: Prices, free: bool = False) -> Floats:
@@ -176,17 +177,50 @@ class GroupSearch:
         times = np.minimum(batch.replicas, self._most).astype(float)
         if self.rates is None:
             self.rates = best_rates(gain, demand, supply, times)
-        surplus = np.maximum(gain - demand @ self.rates, 0.0) * times
-        self._surplus_from = np.append(np.cumsum(surplus[::-1])[::-1], 0.0)
+        self._times = times
+        self._rent = demand @ self.rates
+        self._kinds_that_fit = kinds
+        burden = None if self._free else batch.interference.burden(t)
+        price = self._ground.run.costs.slowdown_price(t)
+        self._burden = None if burden is None else np.vstack([burden * price[:, None], 0 * price])
 
     def _completion(self, groups: Groups, room: Floats) -> Floats:
         """Return the most that members still to join can gain (n,)."""
-        left = np.maximum(room[:, self._finite], 0.0) + 1e-6
-        places = np.maximum(self._most - groups.shape[1], 0)
         assert self.rates is not None
-        own = left @ self.rates[:-1] + places * self.rates[-1]
-        total: Floats = np.where(places > 0, own + self._surplus_from[groups[:, -1]], 0.0)
-        return total + self._bonus
+        places = self._most - groups.shape[1]
+        if places <= 0 or not len(groups):
+            return np.full(len(groups), self._bonus)
+        left = np.maximum(room[:, self._finite], 0.0) + 1e-6
+        result: Floats = left @ self.rates[:-1] + places * self.rates[-1] + self._bonus
+        for begin in range(0, len(groups), COMPLETION_ROWS):
+            part = slice(begin, begin + COMPLETION_ROWS)
+            result[part] += self._surplus(groups[part], places)
+        return result
+
+    def _surplus(self, groups: Groups, places: int) -> Floats:
+        """Return what kinds that may still join gain beyond the rent of what they take (n,)."""
+        kinds = self._kinds_that_fit
+        gain = np.broadcast_to(self._prices.kind[kinds], (len(groups), len(kinds)))
+        if not self._free:
+            gain = gain - self._joining_cost(groups, places)
+        surplus = np.maximum(gain - self._rent[kinds], 0.0) * self._times[kinds]
+        surplus[kinds < groups[:, -1:]] = 0.0
+        total: Floats = surplus.sum(axis=1)
+        return total
+
+    def _joining_cost(self, groups: Groups, places: int) -> Floats:
+        """Return the least that one replica of each kind that fits adds by joining (n, kinds)."""
+        batch, costs, t = self._batch, self._ground.run.costs, self._t
+        kinds = self._kinds_that_fit
+        if not self._ground.run.costs.company_matters:
+            return np.broadcast_to(self._ground.least_cost[t][kinds], (len(groups), len(kinds)))
+        slowdown = batch.interference.joining(t, groups, places)[:, kinds]
+        joins = np.broadcast_to(kinds, slowdown.shape)
+        cost = costs.member_cost(t, joins, slowdown, slowdown)
+        if self._burden is not None:
+            for member in groups.T:
+                cost += self._burden[member][:, kinds]
+        return cost
 
     def run(self, ceiling: float, beam: int) -> float:
         """Grow groups that might be below `ceiling`; return a bound of the least reduced cost."""
@@ -235,12 +269,12 @@ class GroupSearch:
             cost[~np.isfinite(real)] = np.inf
         else:
             real = cost
-        held = self._ground.together.held(groups.astype(np.int16)) @ self._prices.together
+        held = self._ground.together.held(groups.astype(np.int32)) @ self._prices.together
         reduced = cost - value - held
         good = np.flatnonzero(np.isfinite(reduced) & (reduced <= window))
         self._found.append(
             Columns(
-                np.full(len(good), t, dtype=np.int32), groups[good].astype(np.int16), real[good]
+                np.full(len(good), t, dtype=np.int32), groups[good].astype(np.int32), real[good]
             )
         )
         self._reduced.append(reduced[good])

@@ -86,7 +86,7 @@ def lowest(values: Floats, most: int) -> NDArray[np.intp]:
     return np.argpartition(values, most)[:most]
 
 
-def diverse(groups: NDArray[np.int16], reduced: Floats, kinds: int) -> NDArray[np.intp]:
+def diverse(groups: NDArray[np.int32], reduced: Floats, kinds: int) -> NDArray[np.intp]:
     """Return rows of negative reduced cost, lowest first, no kind in too many of them."""
     order = lowest(reduced, 8 * PER_ROUND)
     order = order[reduced[order] < 0]
