@@ -159,17 +159,17 @@ def main() -> None:
         for solver, seconds in runs:
             rows.append(run_apart(case, solver, seconds, options.workers))
             print(show(rows[-1]), flush=True)
-    save(rows)
+    save(rows, "figures_smoke" if options.smoke else "figures")
 
 
-def save(rows: list[dict[str, Any]]) -> None:
-    """Write the rows with machine and versions to benchmarks/results/figures.parquet."""
+def save(rows: list[dict[str, Any]], name: str) -> None:
+    """Write the rows with machine and versions to benchmarks/results/NAME.parquet."""
     import pandas as pd
 
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     table = pd.DataFrame(rows).assign(machine=machine.describe())
-    table.to_parquet(folder / "figures.parquet")
+    table.to_parquet(folder / f"{name}.parquet")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,9 @@ def write_synthetic(folder: Path, seed: int = 0, runs: int = 150) -> None:
         (folder / f"{name}.csv").write_text("\n".join(text) + "\n")
 
 
-def show(label: str, measurements: Measurements, grouping: str, folds: int,
-         settings: Settings | None) -> None:
+def show(
+    label: str, measurements: Measurements, grouping: str, folds: int, settings: Settings | None
+) -> None:
     """Print one row: the errors of the three predictors and the bound's coverage."""
     start = time.perf_counter()
     found = cross_validate(measurements, folds, grouping, settings=settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from placer import Instance
 
@@ -39,7 +40,9 @@ def random_batch(
     for name, *_, factor in _TYPES:
         slowdown[name] = {
             a["name"]: {
-                b["name"]: round(1 + factor * sensitivity[i] * pressure[j] * rng.uniform(0.6, 1.4), 4)
+                b["name"]: round(
+                    1 + factor * sensitivity[i] * pressure[j] * rng.uniform(0.6, 1.4), 4
+                )
                 for j, b in enumerate(models)
             }
             for i, a in enumerate(models)
@@ -65,7 +68,7 @@ def random_batch(
     )
 
 
-def _model(rng: random.Random, k: int) -> dict[str, object]:
+def _model(rng: random.Random, k: int) -> dict[str, Any]:
     return {
         "name": f"m{k}",
         "demand": {

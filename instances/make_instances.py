@@ -242,7 +242,7 @@ def fleet() -> dict[str, Any]:
         services,
         degradation=0.02,
         slo_penalty=0.1,
-        max_models={"c2": 4, "c4": 6, "m8": 8, "r4": 6},
+        max_models={"c2": 4, "c4": 5, "m8": 5, "r4": 5},
     )
 
 

@@ -12,10 +12,13 @@ from placer._version import __version__
 
 if TYPE_CHECKING:
     from placer.checker import CheckReport, Violation, check
+    from placer.decisions import Decision, Departure
     from placer.errors import InputError, PlacerError
     from placer.files import read_instance, read_placement, write_instance, write_placement
-    from placer.frames import instance_from_frames
+    from placer.frames import instance_from_frames, instance_to_frames
+    from placer.interference.measurements import read_measurements
     from placer.interference.predictor import Predictor
+    from placer.interference.profiles import ModelProfile, VmTypeProfile
     from placer.online import OnlinePlacer
     from placer.placement import Placement
     from placer.problem import Instance, Model, Objective, Penalty, Rules, VmType
@@ -27,9 +30,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CheckReport": "placer.checker",
+    "Decision": "placer.decisions",
+    "Departure": "placer.decisions",
     "InputError": "placer.errors",
     "Instance": "placer.problem",
     "Model": "placer.problem",
+    "ModelProfile": "placer.interference.profiles",
     "Objective": "placer.problem",
     "OnlinePlacer": "placer.online",
     "Penalty": "placer.problem",
@@ -43,9 +49,12 @@ _HOMES = {
     "StoppedBy": "placer.status",
     "Violation": "placer.checker",
     "VmType": "placer.problem",
+    "VmTypeProfile": "placer.interference.profiles",
     "check": "placer.checker",
     "instance_from_frames": "placer.frames",
+    "instance_to_frames": "placer.frames",
     "read_instance": "placer.files",
+    "read_measurements": "placer.interference.measurements",
     "read_placement": "placer.files",
     "score": "placer.scoring",
     "solve": "placer.solving",
@@ -55,9 +64,12 @@ _HOMES = {
 
 __all__ = [
     "CheckReport",
+    "Decision",
+    "Departure",
     "InputError",
     "Instance",
     "Model",
+    "ModelProfile",
     "Objective",
     "OnlinePlacer",
     "Penalty",
@@ -71,10 +83,13 @@ __all__ = [
     "StoppedBy",
     "Violation",
     "VmType",
+    "VmTypeProfile",
     "__version__",
     "check",
     "instance_from_frames",
+    "instance_to_frames",
     "read_instance",
+    "read_measurements",
     "read_placement",
     "score",
     "solve",

@@ -12,13 +12,13 @@ models on one VM as they arrive. A VM that its last replica leaves is closed.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from placer._version import __version__
 from placer.checker import check
+from placer.decisions import Decision, Departure, Slowdown
 from placer.errors import InputError, near_name
 from placer.placement import PlacedModel, PlacedVm, Placement, SolverRecord, Terms
 from placer.problem import TOLERANCE, Instance
@@ -31,65 +31,6 @@ from placer.status import Status
 
 DIGITS = 10
 """Digits after which growths count as equal, so that rounding does not pick the host."""
-
-
-@dataclass(frozen=True)
-class Slowdown:
-    """One replica's slowdown before and after a change of its VM; None where it was not there."""
-
-    model: str
-    before: float | None
-    after: float | None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Where an arrival went, or the reason why nowhere.
-
-    growth: what it adds to the objective. slowdowns: of all on that VM, the newcomer included.
-    """
-
-    model: str
-    vm: str | None = None
-    vm_type: str | None = None
-    opened: bool = False
-    growth: float | None = None
-    slowdowns: list[Slowdown] = field(default_factory=list)
-    reason: str | None = None
-
-    @property
-    def placed(self) -> bool:
-        """Whether the arrival has a VM."""
-        return self.vm is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the decision as a JSON object."""
-        return {"placed": self.placed, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class Departure:
-    """Which replica left, or the reason why none could.
-
-    saving: what the objective falls by. slowdowns: of all on that VM, the leaver included.
-    """
-
-    model: str
-    vm: str | None = None
-    vm_type: str | None = None
-    closed: bool = False
-    saving: float | None = None
-    slowdowns: list[Slowdown] = field(default_factory=list)
-    reason: str | None = None
-
-    @property
-    def removed(self) -> bool:
-        """Whether a replica left."""
-        return self.vm is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the departure as a JSON object."""
-        return {"removed": self.removed, **asdict(self)}
 
 
 class OnlinePlacer:
@@ -266,7 +207,7 @@ class OnlinePlacer:
 
         Raises InputError where the model or VM is unknown, or the model is not there. The
         departure is refused, with a reason, where those who stay may not share a VM by
-        themselves (a group table that does not list them, a helper gone that kept an SLO).
+        themselves (a group table that does not list them, a co-runner gone that kept an SLO).
         """
         kind = _known(self._kinds, model, "model", "")
         fleet = self._fleet

@@ -15,6 +15,7 @@ from placer._version import __version__
 from placer.checker import check
 from placer.errors import ConsistencyError, InputError, UsageError
 from placer.explain import explain_infeasible, explain_unplaced
+from placer.interference.binding import extrapolation_notes
 from placer.placement import (
     PlacedModel,
     PlacedVm,
@@ -139,7 +140,8 @@ def _result(run: Run, solver: str, *, explain: bool) -> Result:
     scored = score(instance, _names(instance, run.best))
     placement = build_placement(run, scored, status, record)
     _refuse_violations(instance, placement, run)
-    return Result(instance, placement, scored, [], run.notes)
+    notes = [*run.notes, *extrapolation_notes(instance, placement.assignment())]
+    return Result(instance, placement, scored, [], notes)
 
 
 def _names(instance: Instance, assignment: Assignment) -> list[tuple[str, list[str]]]:

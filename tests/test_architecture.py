@@ -25,6 +25,7 @@ LAYERS = [
     ["scoring", "checker"],
     ["result", "explain", "files", "schema"],
     ["solving", "measure", "connect"],
+    ["decisions"],
     ["online", "fleet_file"],
     ["simulate", "sweep", "frontier"],
     ["report"],

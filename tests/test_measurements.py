@@ -28,8 +28,13 @@ MODELS = "model,family,batch\na,resnet,1\nb,bert,"
 VM_TYPES = "vm_type,vcpu\nc2,2"
 
 
-def write(folder: Path, rows: list[str] | None = None, header: str = HEADER,
-          models: str = MODELS, vm_types: str = VM_TYPES) -> Path:
+def write(
+    folder: Path,
+    rows: list[str] | None = None,
+    header: str = HEADER,
+    models: str = MODELS,
+    vm_types: str = VM_TYPES,
+) -> Path:
     text = "\n".join([header, *(ROWS if rows is None else rows)])
     (folder / "measurements.csv").write_text(text + "\n")
     (folder / "models.csv").write_text(models + "\n")

@@ -73,9 +73,7 @@ def bind_all(predictor: Predictor) -> Any:
         "stranger", 3.0, {"family": "cnn", "gflops": 0.7}, {"c2": 25.0, "c4": 18.0, "c8": 12.0}
     )
     odd = ModelProfile("odd", None, {"family": "new"}, {"c2": 2.0, "c4": 1.5, "c8": 1.0})
-    return predictor.bind(
-        [*map(ModelProfile, MODELS), stranger, odd], [*map(VmTypeProfile, VCPU)]
-    )
+    return predictor.bind([*map(ModelProfile, MODELS), stranger, odd], [*map(VmTypeProfile, VCPU)])
 
 
 def padded(groups: list[list[int]], width: int) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from placer.report.text import plural
+
 if TYPE_CHECKING:
     from placer.online import Decision, OnlinePlacer
 
@@ -72,4 +74,4 @@ def _print(decisions: list[Decision], placer: OnlinePlacer) -> None:
             before = "new" if slowdown.before is None else f"{slowdown.before:.3f}x"
             click.echo(f"  {slowdown.model}: {before} -> {slowdown.after:.3f}x")
     placement = placer.placement()
-    click.echo(f"Fleet: {len(placement.vms)} VMs, objective {placement.objective:.6g}")
+    click.echo(f"Fleet: {plural(len(placement.vms), 'VM')}, objective {placement.objective:.6g}")

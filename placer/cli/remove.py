@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from placer.report.text import plural
+
 
 @click.command("remove")
 @click.argument("instance", type=click.Path(allow_dash=True))
@@ -50,4 +52,4 @@ def command(instance: str, fleet: str, model: str, vm: str | None, output: str) 
         after = "gone" if slowdown.after is None else f"{slowdown.after:.3f}x"
         click.echo(f"  {slowdown.model}: {slowdown.before:.3f}x -> {after}")
     objective = "unknown" if placement.objective is None else f"{placement.objective:.6g}"
-    click.echo(f"Fleet: {len(placement.vms)} VMs, objective {objective}")
+    click.echo(f"Fleet: {plural(len(placement.vms), 'VM')}, objective {objective}")

@@ -38,8 +38,13 @@ class Effects:
     crowding: float = 0.0  # exponent >= 0 of degree - 1 by which a co-runner's overhead grows
 
     @staticmethod
-    def fit(vocabulary: Vocabulary, profiles: Profiles, rows: Rows, slowdown: np.ndarray,
-            shrinkage: Mapping[str, float] | None = None) -> Effects:
+    def fit(
+        vocabulary: Vocabulary,
+        profiles: Profiles,
+        rows: Rows,
+        slowdown: np.ndarray,
+        shrinkage: Mapping[str, float] | None = None,
+    ) -> Effects:
         """Fit to the slowdowns (n,) of `rows`; weights follow what matters to the slowdown."""
         sizes = (len(vocabulary.models), len(vocabulary.families), len(vocabulary.vm_types))
         present = rows.co >= 0
@@ -69,9 +74,7 @@ class Effects:
                 where = index[name]
                 old = (effect[name][where] * present).sum(axis=1) / count
                 pull = each * (left + old)[:, None]
-                effect[name] = (
-                    np.bincount(where[present], pull[present], shape[name]) / total[name]
-                )
+                effect[name] = np.bincount(where[present], pull[present], shape[name]) / total[name]
                 left = left + old - (effect[name][where] * present).sum(axis=1) / count
         support = np.bincount(profiles.model[rows.target], minlength=sizes[0] + 1).astype(float)
         return Effects(mean, sizes, effect, support, crowding)
@@ -122,8 +125,13 @@ class Effects:
         support = np.asarray(data["support"], dtype=float)
         if support.shape != (models + 1,):
             raise ValueError("support has the wrong length")
-        return Effects(float(data["mean"]), (models, families, vms), effect, support,
-                       max(float(data["crowding"]), 0.0))
+        return Effects(
+            float(data["mean"]),
+            (models, families, vms),
+            effect,
+            support,
+            max(float(data["crowding"]), 0.0),
+        )
 
 
 def block_sizes(sizes: tuple[int, int, int]) -> dict[str, int]:

@@ -51,8 +51,9 @@ def evaluate(predictor: Predictor, measurements: Measurements) -> dict[str, Any]
             "in_training": int(inside.sum()), "rows": rows}  # fmt: skip
 
 
-def predict_examples(predictor: Predictor,
-                     measurements: Measurements) -> tuple[Examples, np.ndarray, np.ndarray]:
+def predict_examples(
+    predictor: Predictor, measurements: Measurements
+) -> tuple[Examples, np.ndarray, np.ndarray]:
     """Return the measured targets as examples, their predictions and 95 % upper bounds (n,)."""
     informed = predictor.knowing(measurements)
     examples = make_examples(informed.vocabulary, informed.known, measurements)
@@ -61,8 +62,9 @@ def predict_examples(predictor: Predictor,
     return examples, predicted, upper
 
 
-def scores(measured: np.ndarray, predicted: np.ndarray,
-           upper: np.ndarray | None = None) -> dict[str, Any]:
+def scores(
+    measured: np.ndarray, predicted: np.ndarray, upper: np.ndarray | None = None
+) -> dict[str, Any]:
     """Return count and errors in percent; coverage where upper bounds are given."""
     error = 100.0 * (predicted / measured - 1.0)
     found: dict[str, Any] = {
@@ -76,8 +78,9 @@ def scores(measured: np.ndarray, predicted: np.ndarray,
     return found
 
 
-def splits(measurements: Measurements, grouping: str, count: int, seed: int,
-           largest_degree: int) -> Iterator[tuple[set[str], set[str]]]:
+def splits(
+    measurements: Measurements, grouping: str, count: int, seed: int, largest_degree: int
+) -> Iterator[tuple[set[str], set[str]]]:
     """Yield the training and the test runs of each fold; no run is on both sides.
 
     `run`, `configuration` (VM type and multiset of models) and `mix` (that multiset, on every VM
@@ -98,9 +101,17 @@ def splits(measurements: Measurements, grouping: str, count: int, seed: int,
         yield set(runs) - test, test
 
 
-def cross_validate(measurements: Measurements, folds: int = 5, grouping: str = "configuration", *,
-                   seed: int = 0, workers: int | None = None, settings: Settings | None = None,
-                   largest_degree: int = 3, calibrate: bool = True) -> list[dict[str, Any]]:
+def cross_validate(
+    measurements: Measurements,
+    folds: int = 5,
+    grouping: str = "configuration",
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    settings: Settings | None = None,
+    largest_degree: int = 3,
+    calibrate: bool = True,
+) -> list[dict[str, Any]]:
     """Train and test on grouped folds; return the scores of the predictor and two baselines.
 
     One dict each for `unified`, `mean` (the mean slowdown) and `additive` (a linear model of
@@ -174,8 +185,13 @@ def design_matrix(examples: Examples, which: np.ndarray, models: int) -> np.ndar
     return design
 
 
-def predict_table(predictor: Predictor, queries: Any, measurements: Measurements | None = None, *,
-                  source: str | None = None) -> pd.DataFrame:
+def predict_table(
+    predictor: Predictor,
+    queries: Any,
+    measurements: Measurements | None = None,
+    *,
+    source: str | None = None,
+) -> pd.DataFrame:
     """Return the query rows in order with slowdown and slowdown_upper (95 %) added.
 
     `queries` is a path or an open CSV file with the columns run, vm_type, model and, if not all
@@ -198,8 +214,9 @@ def predict_table(predictor: Predictor, queries: Any, measurements: Measurements
     return result.assign(note=notes) if any(notes) else result
 
 
-def predict_runs(predictor: Predictor,
-                 table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def predict_runs(
+    predictor: Predictor, table: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the slowdown, its 95 % upper bound and the note of each row of checked queries."""
     key = list(zip(table["model"], table["rate_rps"].fillna(-1.0), strict=True))
     kinds = {one: place for place, one in enumerate(sorted(set(key)))}

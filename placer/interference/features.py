@@ -34,8 +34,9 @@ class Columns:
         return np.column_stack(self.values)
 
 
-def build(vocabulary: Vocabulary, profiles: Profiles, effects: Effects,
-          rows: Rows) -> tuple[Columns, np.ndarray]:
+def build(
+    vocabulary: Vocabulary, profiles: Profiles, effects: Effects, rows: Rows
+) -> tuple[Columns, np.ndarray]:
     """Return the feature columns and the summed pair overheads (n,) of the rows."""
     columns = Columns()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -44,8 +45,9 @@ def build(vocabulary: Vocabulary, profiles: Profiles, effects: Effects,
     return columns, overhead
 
 
-def add_target(columns: Columns, vocabulary: Vocabulary, profiles: Profiles, effects: Effects,
-               rows: Rows) -> None:
+def add_target(
+    columns: Columns, vocabulary: Vocabulary, profiles: Profiles, effects: Effects, rows: Rows
+) -> None:
     """Add the target's solo profile and static features, and the VM's."""
     kind, vm = rows.target, rows.vm
     solo = np.log(profiles.solo[kind, vm])
@@ -77,8 +79,9 @@ def add_target(columns: Columns, vocabulary: Vocabulary, profiles: Profiles, eff
     columns.add("support", np.log1p(effects.support[profiles.model[kind]]))
 
 
-def add_co_runners(columns: Columns, vocabulary: Vocabulary, profiles: Profiles,
-                   effects: Effects, rows: Rows) -> np.ndarray:
+def add_co_runners(
+    columns: Columns, vocabulary: Vocabulary, profiles: Profiles, effects: Effects, rows: Rows
+) -> np.ndarray:
     """Add the aggregates over co-runners, all monotone; return the summed pair overheads (n,)."""
     pairs = effects.pairs(profiles, rows)
     overhead, worst = np.zeros(len(pairs)), np.zeros(len(pairs))
@@ -111,8 +114,9 @@ def add_co_runners(columns: Columns, vocabulary: Vocabulary, profiles: Profiles,
     return overhead
 
 
-def quantities(vocabulary: Vocabulary, profiles: Profiles,
-               effects: Effects) -> tuple[list[str], np.ndarray]:
+def quantities(
+    vocabulary: Vocabulary, profiles: Profiles, effects: Effects
+) -> tuple[list[str], np.ndarray]:
     """Return what is summed over co-runners: names (Q,) and a table (K, V, Q), all >= 0."""
     shape = profiles.solo.shape
     best = np.fmin(np.nanmin(with_column(profiles.elsewhere), axis=1)[:, None], profiles.solo)

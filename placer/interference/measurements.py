@@ -225,8 +225,9 @@ def from_tables(
     return Measurements(source, rows, solo, model_table, vm_table)
 
 
-def check_columns(table: pd.DataFrame, required: Sequence[str], known: Sequence[str],
-                  source: str) -> None:
+def check_columns(
+    table: pd.DataFrame, required: Sequence[str], known: Sequence[str], source: str
+) -> None:
     """Raise InputError where a required column is missing or a known one is misspelled."""
     present = [str(column) for column in table.columns]
     strange = [column for column in present if column not in known]
@@ -247,8 +248,13 @@ def check_columns(table: pd.DataFrame, required: Sequence[str], known: Sequence[
             raise InputError(f"unknown column {column!r}{guess}", source=source)
 
 
-def check_rows(raw: pd.DataFrame, source: str, *, required: Sequence[str] = REQUIRED,
-               known: Sequence[str] = COLUMNS) -> pd.DataFrame:
+def check_rows(
+    raw: pd.DataFrame,
+    source: str,
+    *,
+    required: Sequence[str] = REQUIRED,
+    known: Sequence[str] = COLUMNS,
+) -> pd.DataFrame:
     """Return the table with numbers as floats (NaN = not measured) and names as text."""
     check_columns(raw, required, known, source)
     if raw.empty:
@@ -348,8 +354,18 @@ def compute_slowdowns(table: pd.DataFrame, source: str) -> tuple[pd.DataFrame, p
     member = rows["model"] + rows["rate_rps"].map(lambda x: "" if np.isnan(x) else f"@{x:g}")
     rows["mix"] = member.groupby(rows["run"]).transform(lambda names: " + ".join(sorted(names)))
     rows["configuration"] = rows["vm_type"] + ": " + rows["mix"]
-    kept = ["run", "vm_type", "model", "rate_rps", "degree", "slowdown", "solo_latency_ms",
-            "configuration", "mix", "latency_ms_p50"]
+    kept = [
+        "run",
+        "vm_type",
+        "model",
+        "rate_rps",
+        "degree",
+        "slowdown",
+        "solo_latency_ms",
+        "configuration",
+        "mix",
+        "latency_ms_p50",
+    ]
     solo = solo.reset_index()
     solo["rate_rps"] = solo.pop("rate_key").replace(-1.0, np.nan)
     return rows[kept].reset_index(drop=True), solo

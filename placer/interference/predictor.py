@@ -44,8 +44,15 @@ T = TypeVar("T")
 class Predictor:
     """Predicts slowdowns for every co-location degree and VM type; see `train` and `bind`."""
 
-    def __init__(self, known: Known, vocabulary: Vocabulary, effects: Effects, trees: Trees,
-                 calibration: Calibration, metadata: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        known: Known,
+        vocabulary: Vocabulary,
+        effects: Effects,
+        trees: Trees,
+        calibration: Calibration,
+        metadata: dict[str, Any],
+    ) -> None:
         self.known = known
         self.vocabulary = vocabulary
         self.effects = effects
@@ -54,8 +61,13 @@ class Predictor:
         self.metadata = metadata
 
     @staticmethod
-    def train(measurements: Measurements, *, seed: int = 0, workers: int | None = None,
-              settings: Settings | None = None) -> Predictor:
+    def train(
+        measurements: Measurements,
+        *,
+        seed: int = 0,
+        workers: int | None = None,
+        settings: Settings | None = None,
+    ) -> Predictor:
         """Fit to measured groups; deterministic for a seed. `workers` is the number of threads.
 
         Raises InputError where there is no shared run to learn from.
@@ -77,11 +89,13 @@ class Predictor:
         What the training data say of a model, VM type or solo run stays; nothing is learned.
         """
         known = self.known.with_others(Known.of(measurements))
-        return Predictor(known, self.vocabulary, self.effects, self.trees, self.calibration,
-                         self.metadata)
+        return Predictor(
+            known, self.vocabulary, self.effects, self.trees, self.calibration, self.metadata
+        )
 
-    def bind(self, models: Sequence[ModelProfile],
-             vm_types: Sequence[VmTypeProfile]) -> BoundPredictor:
+    def bind(
+        self, models: Sequence[ModelProfile], vm_types: Sequence[VmTypeProfile]
+    ) -> BoundPredictor:
         """Return the predictor for these models and VM types, which groups number by place.
 
         Raises InputError where one is neither in the training data nor described well enough.

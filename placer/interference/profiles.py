@@ -131,8 +131,17 @@ def make_vocabulary(known: Known) -> Vocabulary:
     column = "family" if "family" in model_texts else next(iter(model_texts), "")
     entries = [entry for one in known.solo.values() for entry in one]
     measured = [name for name in MEASURED if any(e[name] is not None for e in entries)]
-    return Vocabulary(sorted(known.models), sorted(known.vm_types), model_texts.get(column, []),
-                      column, model_numbers, model_texts, vm_numbers, vm_texts, measured)
+    return Vocabulary(
+        sorted(known.models),
+        sorted(known.vm_types),
+        model_texts.get(column, []),
+        column,
+        model_numbers,
+        model_texts,
+        vm_numbers,
+        vm_texts,
+        measured,
+    )
 
 
 def number(value: Any) -> float:
@@ -157,8 +166,12 @@ def numeric(columns: list[str], rows: list[dict[str, Any]]) -> np.ndarray:
     return np.array(table, dtype=float).reshape(len(rows), len(columns))
 
 
-def compile_profiles(vocabulary: Vocabulary, known: Known, models: Sequence[ModelProfile],
-                     vm_types: Sequence[VmTypeProfile]) -> Profiles:
+def compile_profiles(
+    vocabulary: Vocabulary,
+    known: Known,
+    models: Sequence[ModelProfile],
+    vm_types: Sequence[VmTypeProfile],
+) -> Profiles:
     """Return the arrays of the kinds and VM types; what a profile says outranks what is known."""
 
     described = [merge(known.models.get(m.name, {}), m.features) for m in models]

@@ -54,8 +54,7 @@ class Examples:
 
     def take(self, which: np.ndarray) -> Examples:
         """Return some of the examples."""
-        return Examples(self.profiles, self.rows.take(which), self.slowdown[which],
-                        self.mix[which])
+        return Examples(self.profiles, self.rows.take(which), self.slowdown[which], self.mix[which])
 
 
 def make_examples(vocabulary: Vocabulary, known: Known, measurements: Measurements) -> Examples:
@@ -96,8 +95,9 @@ def folds(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).permutation(number_of) % min(count, number_of))[place]
 
 
-def calibrate(vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int,
-              threads: int) -> Calibration:
+def calibrate(
+    vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
+) -> Calibration:
     """Return the calibration from predictions of groups that the fit has not seen."""
     if settings.calibration_folds < 2:
         return Calibration({}, {})
@@ -105,8 +105,9 @@ def calibrate(vocabulary: Vocabulary, examples: Examples, settings: Settings, se
     predicted = np.full(len(fold), np.nan)
     for one in range(fold.max() + 1 if fold.max() > 0 else 0):
         held = np.flatnonzero(fold == one)
-        effects, trees = fit(vocabulary, examples.take(np.flatnonzero(fold != one)), settings,
-                             seed, threads)
+        effects, trees = fit(
+            vocabulary, examples.take(np.flatnonzero(fold != one)), settings, seed, threads
+        )
         rows = examples.rows.take(held)
         columns, overhead = build(vocabulary, examples.profiles, effects, rows)
         predicted[held] = trees.slowdown(columns.matrix(), overhead, rows.degree())
@@ -115,8 +116,9 @@ def calibrate(vocabulary: Vocabulary, examples: Examples, settings: Settings, se
     return Calibration.fit(examples.slowdown[known], predicted[known], degree[known])
 
 
-def fit(vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int,
-        threads: int) -> tuple[Effects, Trees]:
+def fit(
+    vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
+) -> tuple[Effects, Trees]:
     """Fit the effects, then the trees on features whose effects have not seen their row."""
     profiles, rows, slowdown = examples.profiles, examples.rows, examples.slowdown
     effects = Effects.fit(vocabulary, profiles, rows, slowdown)
@@ -137,13 +139,22 @@ def fit(vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: in
         places.append(np.flatnonzero(held))
         weights.append(np.full(len(places[-1]), weight))
     place = np.concatenate(places)
-    booster = boost(np.concatenate(matrices), columns.constraints, slowdown[place],
-                    np.concatenate(overheads), np.concatenate(weights), settings, seed, threads)
+    booster = boost(
+        np.concatenate(matrices),
+        columns.constraints,
+        slowdown[place],
+        np.concatenate(overheads),
+        np.concatenate(weights),
+        settings,
+        seed,
+        threads,
+    )
     return effects, Trees(booster, settings.start_mix)
 
 
-def unseen_parts(examples: Examples, settings: Settings,
-                 seed: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
+def unseen_parts(
+    examples: Examples, settings: Settings, seed: int
+) -> list[tuple[np.ndarray, np.ndarray, float]]:
     """Return copies of the rows to encode as if some of their models had never been measured."""
     rows, model = examples.rows, examples.profiles.model
     fold = folds(np.arange(model.max() + 1), settings.encoding_folds, seed + 3)
@@ -157,8 +168,16 @@ def unseen_parts(examples: Examples, settings: Settings,
     return parts
 
 
-def boost(features: np.ndarray, constraints: list[int], slowdown: np.ndarray, begin: np.ndarray,
-          weight: np.ndarray, settings: Settings, seed: int, threads: int) -> Any:
+def boost(
+    features: np.ndarray,
+    constraints: list[int],
+    slowdown: np.ndarray,
+    begin: np.ndarray,
+    weight: np.ndarray,
+    settings: Settings,
+    seed: int,
+    threads: int,
+) -> Any:
     """Grow monotone trees f so that 1 + begin * exp(f) has the least error in log slowdown."""
     import xgboost
 
@@ -190,8 +209,9 @@ def boost(features: np.ndarray, constraints: list[int], slowdown: np.ndarray, be
     return xgboost.train(parameters, data, settings.trees, obj=objective)
 
 
-def describe(measurements: Measurements, examples: Examples, settings: Settings,
-             seed: int) -> dict[str, Any]:
+def describe(
+    measurements: Measurements, examples: Examples, settings: Settings, seed: int
+) -> dict[str, Any]:
     """Return what the predictor was trained on, for its file and for warnings."""
     import xgboost
 

@@ -19,8 +19,9 @@ class Trees:
     booster: Any
     start_mix: float
 
-    def slowdown(self, features: np.ndarray, overhead: np.ndarray,
-                 degree: np.ndarray) -> np.ndarray:
+    def slowdown(
+        self, features: np.ndarray, overhead: np.ndarray, degree: np.ndarray
+    ) -> np.ndarray:
         """Return 1 + start * exp(trees) (n,) for float32 features (n, columns)."""
         if not len(features):
             return np.ones(0)

@@ -25,8 +25,8 @@ from placer.solvers.run import Run
 
 Floats = NDArray[np.float64]
 
-FIRST_BEAM = 100
-LAST_BEAM = 6_400
+FIRST_BEAM = 500
+LAST_BEAM = 32_000
 NEGATIVE = -1e-9
 COMPLETION_ROWS = 20_000
 
@@ -91,6 +91,8 @@ class GrowthPricing:
             if not cut_short or self._beam >= LAST_BEAM or self.run.should_stop():
                 break
             self._beam *= 4  # what was dropped might hide a column: look further
+        if len(columns):
+            self._beam = max(FIRST_BEAM, self._beam // 4)
         self._recent = [*self._recent[-20:], columns]
         return least, columns
 
