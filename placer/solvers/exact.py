@@ -7,6 +7,7 @@ without a branching scheme of our own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -31,10 +32,13 @@ from placer.solvers.run import Run
 SMALL_POOL = 2_000
 """Up to this many groups go into the integer master as they are."""
 
-KEPT_OPEN = 2
+SHRINKAGE = 0.75
+"""How far the window must shrink for the closing step to begin again with fewer groups."""
+
+KEPT_OPEN = 4
 """How many VMs of each column rounding down leaves for the integer master to decide."""
 
-DESCENT_SECONDS = 4.0
+DESCENT_SECONDS = 1.0
 """The most that local search takes before the exact method begins."""
 
 CLOSING_LIMIT = 150_000
@@ -160,7 +164,8 @@ class _Closing:
     def whole(self, pool: Columns) -> None:
         """Solve the master over every group there is."""
         self.run.enter("integer master")
-        self._take_proof(self._integer(pool))
+        before = self.run.objective
+        self._take_proof(self._integer(pool), before)
 
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
@@ -174,13 +179,33 @@ class _Closing:
             groups = pricing.within(linear.prices, window, CLOSING_LIMIT)
             if groups is not None:
                 run.enter(f"closing over {len(groups)} groups")
-                self._take_proof(self._integer(self._with_incumbent(groups)))
-                return
+                if self._prove(self._with_incumbent(groups), linear, window):
+                    return
+                continue
             before = run.objective
             exhausted = self._widen(pricing, linear, effort)
             if run.objective == before and exhausted:
                 return
             effort *= 2.0
+
+    def _prove(self, groups: Columns, linear: LinearBound, window: float) -> bool:
+        """Solve the master over all groups that could help; return whether that is the end.
+
+        It is not where a better placement makes far fewer groups worth looking at.
+        """
+        run, before = self.run, self.run.objective
+        shrunk = False
+
+        def improved() -> None:
+            nonlocal shrunk
+            if np.isfinite(window) and self._window(linear) < SHRINKAGE * window:
+                shrunk = True
+                run.recess()
+
+        with run.at_most(np.inf):
+            result = self._integer(groups, improved=improved)
+        self._take_proof(result, before)
+        return not shrunk or result.complete
 
     def _near_linear(self, linear: LinearBound) -> None:
         """Look for placements among the columns; near the linear values where these are large."""
@@ -218,8 +243,16 @@ class _Closing:
         states = list(dict.fromkeys([*groups.states(), *(run.best or {})]))
         return groups if len(states) == len(groups) else columns_of(run.costs, states)
 
-    def _integer(self, columns: Columns, base: NDArray[np.int64] | None = None) -> IntegerResult:
-        """Solve the master over `columns`, of each at least `base` VMs, and offer what it finds."""
+    def _integer(
+        self,
+        columns: Columns,
+        base: NDArray[np.int64] | None = None,
+        improved: Callable[[], None] | None = None,
+    ) -> IntegerResult:
+        """Solve the master over `columns`, of each at least `base` VMs, and offer what it finds.
+
+        `improved` is called after each better placement.
+        """
         run, n = self.run, len(columns)
         program = integer_master(self.rows, columns, run.best)
         fixed = np.zeros(len(program.cost), dtype=np.int64)
@@ -228,21 +261,20 @@ class _Closing:
             program = beyond(program, fixed)
 
         def offer(values: NDArray[np.int64]) -> None:
-            run.offer(assignment_of(columns, (fixed + values)[:n]))
+            if run.offer(assignment_of(columns, (fixed + values)[:n])) and improved is not None:
+                improved()
 
         result = self.backend(program, run, offer)
         if result.values is not None:
             offer(result.values)
         return result
 
-    def _take_proof(self, result: IntegerResult) -> None:
-        """Take the bound of a master that lacked no group that could better the incumbent."""
-        run = self.run
+    def _take_proof(self, result: IntegerResult, before: float | None) -> None:
+        """Take the bound of a master that lacked no group that could better the `before`."""
         if result.infeasible:
-            _no_placement(run)
+            _no_placement(self.run)
         elif result.bound is not None:
-            objective = run.objective if run.objective is not None else np.inf
-            run.raise_bound(min(result.bound, objective))
+            self.run.raise_bound(min(result.bound, np.inf if before is None else before))
 
 
 def beyond(program: IntegerProgram, fixed: NDArray[np.int64]) -> IntegerProgram:

@@ -132,6 +132,10 @@ class Run:
         gap = self.gap()
         return self.proved_infeasible or (gap is not None and gap <= self.options.gap)
 
+    def recess(self) -> None:
+        """End the work inside the innermost `at_most` now."""
+        self._recess = min(self._recess, self.seconds())
+
     def should_stop(self) -> bool:
         """Return whether to stop now: closed, out of time, or interrupted."""
         if self._whole_time_left() <= 0.0 and not self.closed():
