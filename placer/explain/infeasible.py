@@ -155,18 +155,32 @@ def _lacking(instance: Instance, causes: list[Cause]) -> list[str]:
     ]
 
 
+def _only_hosts(run: Run, kinds: list[int], hosts: list[int]) -> list[str]:
+    """Return which VM types alone can hold the models, and why the first of the others cannot."""
+    instance = run.batch.instance
+    others = [t for t in range(run.batch.types) if t not in hosts]
+    if not others:
+        return []
+    named = " and ".join(repr(instance.vm_types[t].name) for t in hosts)
+    who = "them" if len(kinds) > 1 else "it"
+    found = obstacle(run.costs, kinds[0], others[0])
+    why = "" if found is None else f" (on {instance.vm_types[others[0]].name!r}, {found.text})"
+    return [f"only {named} can hold {who}{why}"]
+
+
 def _totals(run: Run, causes: list[Cause]) -> list[str]:
     """Return which resource the models need more of than the VMs within the limits have."""
     batch = run.batch
     kinds = [c.index for c in causes if c.what == "model"]
     counted = {c.index for c in causes if c.what == "count"}
     capped = any(c.what == "max_vms" for c in causes)
-    hosts = [t for t in range(batch.types) if any(batch.allowed[t, k] for k in kinds)]
+    holds = np.array([np.isfinite(run.costs.least_member_cost(t)) for t in range(batch.types)])
+    hosts = [t for t in range(batch.types) if holds[t, kinds].any()]
     if not kinds or not hosts or not (capped or set(hosts) <= counted):
         return []
-    said = []
+    said = _only_hosts(run, kinds, hosts)
     for r, resource in enumerate(sorted({r for v in batch.instance.vm_types for r in v.capacity})):
-        least = [min(batch.demand[t, k, r] for t in hosts if batch.allowed[t, k]) for k in kinds]
+        least = [min(batch.demand[t, k, r] for t in hosts if holds[t, k]) for k in kinds]
         need = math.fsum(int(batch.replicas[k]) * least[i] for i, k in enumerate(kinds))
         capacity, which = _available(run, hosts, r, capped, set(hosts) <= counted)
         if need > capacity + TOLERANCE:

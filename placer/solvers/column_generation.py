@@ -23,6 +23,10 @@ Floats = NDArray[np.float64]
 SMOOTHING = 0.6
 CONVERGED = 1e-9
 LACKING = 1e-7
+SURELY_LACKING = 1e-4
+"""What must lack a place for infeasibility to be claimed: far above the tolerances of an LP."""
+
+ARTIFICIAL_PRICES = 5
 
 
 @dataclass
@@ -57,7 +61,7 @@ class ColumnGeneration:
     def solve(self, first: Columns | None = None) -> LinearBound | None:
         """Return the linear bound, None where it was stopped before there was one."""
         self._start(first if first is not None else self._first_columns())
-        while True:
+        for _ in range(ARTIFICIAL_PRICES):
             converged, lacking = self._rounds()
             if self.free or not converged or lacking <= LACKING or self.run.should_stop():
                 return self._outcome(converged)
@@ -65,11 +69,12 @@ class ColumnGeneration:
             reached = reach.solve(join(self.parts))
             if reached is None or not reached.converged:
                 return self._outcome(False)
-            if reached.bound > LACKING:
+            if reached.bound > SURELY_LACKING:
                 return self._outcome(True, infeasible=True)
             self._add(reached.columns)
             self._artificial_price *= 100.0
             self._lp.charge(self._artificial_price)
+        return self._outcome(False)
 
     def _start(self, first: Columns) -> None:
         entries, cost, upper = self.rows.other_entries()

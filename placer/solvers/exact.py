@@ -39,7 +39,7 @@ KEPT_OPEN = 4
 """How many VMs of each column rounding down leaves for the integer master to decide."""
 
 DESCENT_SECONDS = 1.0
-"""The most that local search takes before the exact method begins."""
+"""The most that local search takes before the exact method begins, where time is limited."""
 
 CLOSING_LIMIT = 150_000
 """The most groups that one integer master is given."""
@@ -141,7 +141,8 @@ def first_placement(run: Run) -> None:
     Greedy().solve(run)
     if not run.should_stop():
         run.enter("local search")
-        with run.at_most(min(DESCENT_SECONDS, run.time_left() / 8)):
+        hurry = np.isfinite(run.time_left())  # without a limit no clock decides what is found
+        with run.at_most(min(DESCENT_SECONDS, run.time_left() / 8) if hurry else np.inf):
             Local(rounds=0).solve(run)
 
 
@@ -292,7 +293,7 @@ def beyond(program: IntegerProgram, fixed: NDArray[np.int64]) -> IntegerProgram:
 def _share(run: Run) -> float:
     """Return the seconds that one search without proof may take."""
     left = run.time_left()
-    return 20.0 if not np.isfinite(left) else max(1.0, min(20.0, left / 5))
+    return 60.0 if not np.isfinite(left) else max(1.0, min(20.0, left / 5))
 
 
 def _all_costs(run: Run, pool: Columns) -> NDArray[np.float64]:

@@ -20,6 +20,9 @@ from placer.solvers.run import Run
 
 Floats = NDArray[np.float64]
 
+ROUNDING = 1e-8
+"""What the tolerances of an LP may take from a bound, relative to it."""
+
 
 class _Model:
     """Rows of the relaxation as they are written down."""
@@ -46,7 +49,7 @@ def raise_aggregate_bound(run: Run, seconds: float) -> None:
     if result.infeasible and run.best is None:
         run.proved_infeasible = True
     elif result.bound is not None:
-        run.raise_bound(result.bound)
+        run.raise_bound(result.bound - ROUNDING * abs(result.bound))
 
 
 def aggregate_proves_infeasible(run: Run) -> bool:
