@@ -25,7 +25,7 @@ from placer.solvers.run import Run
 
 Floats = NDArray[np.float64]
 
-FIRST_BEAM = 500
+FIRST_BEAM = 100
 LAST_BEAM = 32_000
 NEGATIVE = -1e-9
 COMPLETION_ROWS = 20_000

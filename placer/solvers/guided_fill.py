@@ -25,10 +25,10 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 SLACKS = (0.0, 0.01)
-POWER = 1.3
-ROUNDS = 4
+POWERS = (1.3, 1.15)
+ROUNDS = 2
 URGE = 1.0
-BEAM = 100
+BEAM = 150
 CLOSE_ENOUGH = 0.004
 RELAXATION_SECONDS = 5.0
 
@@ -42,18 +42,19 @@ def fill_guided(run: Run) -> None:
         if relaxed.values is None:
             continue
         vms = relaxed.values[: run.batch.types]
-        worth = _worth(run, vms, POWER)
-        for _ in range(ROUNDS):
-            fleet = Fleet(run.batch, memo)
-            fleet.load(_fill(ground, vms, worth))
-            left = fleet.remaining.copy()
-            filled = construct(run, Plan(by_size(run.batch)), memo, fleet).assignment()
-            run.promising.update(dict.fromkeys(filled))
-            run.offer(filled)
-            gap = run.gap()
-            if run.should_stop() or (gap is not None and gap <= CLOSE_ENOUGH):
-                return
-            worth = worth * (1.0 + URGE * left / np.maximum(run.batch.replicas, 1))
+        for power in POWERS:
+            worth = _worth(run, vms, power)
+            for _ in range(ROUNDS):
+                fleet = Fleet(run.batch, memo)
+                fleet.load(_fill(ground, vms, worth))
+                left = fleet.remaining.copy()
+                filled = construct(run, Plan(by_size(run.batch)), memo, fleet).assignment()
+                run.promising.update(dict.fromkeys(filled))
+                run.offer(filled)
+                gap = run.gap()
+                if run.should_stop() or (gap is not None and gap <= CLOSE_ENOUGH):
+                    return
+                worth = worth * (1.0 + URGE * left / np.maximum(run.batch.replicas, 1))
 
 
 def _worth(run: Run, vms: Ints, power: float) -> Floats:
