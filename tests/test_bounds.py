@@ -55,6 +55,7 @@ def test_no_bound_exceeds_the_optimum_whenever_it_stops(
     assert whole.objective is not None
     assert whole.closed()
     monkeypatch.setattr(exact, "first_placement", lambda run: None)
+    monkeypatch.setattr(exact, "NARROW_FROM", 0)
     solver = exact.Groups()
     solver.small_pool = 0
     if not listed:

@@ -41,14 +41,16 @@ def solve_with_highs(
         return _without_variables(program)
     scale = cost_scale(program.cost)
     highs = _configured(program, run, scale)
-    if program.start is not None:
-        value = float(program.cost @ program.start)
-        margin = max(run.options.gap, 1e-7) * max(abs(value), 1e-6)
-        highs.setOptionValue("objective_bound", (value + margin) * scale)
+    limit = program.cutoff
+    if limit is None and program.start is not None:
+        limit = float(program.cost @ program.start)
+    if limit is not None:
+        margin = max(run.options.gap, 1e-7) * max(abs(limit), 1e-6)
+        highs.setOptionValue("objective_bound", (limit + margin) * scale)
     _listen(highs, run, on_values)
     run.call(lambda: highs.run(), lambda: None)
     result = _outcome(highs, program, scale)
-    if result.infeasible and program.start is not None:
+    if result.infeasible and program.cutoff is None and program.start is not None:
         return solve_with_highs(replace(program, start=None), run, on_values)
     return result
 

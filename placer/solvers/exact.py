@@ -32,6 +32,12 @@ from placer.solvers.run import Run
 SMALL_POOL = 2_000
 """Up to this many groups go into the integer master as they are."""
 
+NARROW_FROM = 300
+"""From this many groups on the gap is settled part by part."""
+
+NARROW_SHARES = (0.125, 0.25, 0.375, 0.5, 0.65, 0.8)
+"""Parts of the gap that are settled first where the whole takes many groups."""
+
 SHRINKAGE = 0.75
 """How far the window must shrink for the closing step to begin again with fewer groups."""
 
@@ -40,6 +46,9 @@ KEPT_OPEN = 4
 
 DESCENT_SECONDS = 1.0
 """The most that local search takes before the exact method begins, where time is limited."""
+
+ROUNDING_SECONDS = 2.0
+"""The most that looking for placements near the linear values takes, where time is limited."""
 
 CLOSING_LIMIT = 150_000
 """The most groups that one integer master is given."""
@@ -172,13 +181,16 @@ class _Closing:
         """Find better placements among the columns, then prove over every group that could help."""
         run = self.run
         run.enter("integer columns")
-        with run.at_most(_share(run)):
+        hurry = np.isfinite(run.time_left())
+        with run.at_most(min(ROUNDING_SECONDS, _share(run)) if hurry else _share(run)):
             self._near_linear(linear)
         effort = _share(run)
         while not run.should_stop():
             window = np.inf if run.objective is None else self._window(linear)
             groups = pricing.within(linear.prices, window, CLOSING_LIMIT)
             if groups is not None:
+                if len(groups) >= NARROW_FROM and self._narrow(pricing, linear):
+                    continue
                 run.enter(f"closing over {len(groups)} groups")
                 if self._prove(self._with_incumbent(groups), linear, window):
                     return
@@ -188,6 +200,33 @@ class _Closing:
             if run.objective == before and exhausted:
                 return
             effort *= 2.0
+
+    def _narrow(self, pricing: Pricing, linear: LinearBound) -> bool:
+        """Settle whether a placement lies in the lower part of the gap, with few groups.
+
+        Return whether that led to a better placement. Where none does, the bound rises.
+        """
+        run = self.run
+        assert run.objective is not None
+        before = run.objective
+        for share in NARROW_SHARES:
+            width = share * (before - linear.bound)
+            cutoff = linear.bound + width
+            groups = pricing.within(linear.prices, width, CLOSING_LIMIT)
+            if run.should_stop() or groups is None:
+                return False
+            if run.bound is not None and cutoff <= run.bound:
+                continue
+            run.enter(f"narrow closing over {len(groups)} groups")
+            with run.at_most(_share(run)):
+                result = self._integer(groups, cutoff=cutoff)
+            if result.infeasible:
+                run.raise_bound(cutoff - 1e-9 * abs(cutoff))
+            elif result.bound is not None:
+                run.raise_bound(min(result.bound, cutoff - 1e-9 * abs(cutoff)))
+            if run.objective < before or not (result.infeasible or result.complete):
+                return run.objective < before
+        return False
 
     def _prove(self, groups: Columns, linear: LinearBound, window: float) -> bool:
         """Solve the master over all groups that could help; return whether that is the end.
@@ -249,13 +288,17 @@ class _Closing:
         columns: Columns,
         base: NDArray[np.int64] | None = None,
         improved: Callable[[], None] | None = None,
+        cutoff: float | None = None,
     ) -> IntegerResult:
         """Solve the master over `columns`, of each at least `base` VMs, and offer what it finds.
 
-        `improved` is called after each better placement.
+        `improved` is called after each better placement; placements above `cutoff` are not
+        looked for.
         """
         run, n = self.run, len(columns)
         program = integer_master(self.rows, columns, run.best)
+        if cutoff is not None:
+            program = replace(program, start=None, cutoff=cutoff)
         fixed = np.zeros(len(program.cost), dtype=np.int64)
         if base is not None:
             fixed[:n] = base

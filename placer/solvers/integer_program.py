@@ -27,7 +27,8 @@ class IntegerProgram:
 
     cost, upper (n,); matrix (m, n) in compressed rows; row_lower, row_upper (m,), infinite for
     no limit; start (n,) a feasible point to begin from, or None. continuous (n,): variables that
-    need not be integer, which only the HiGHS backend takes.
+    need not be integer, which only the HiGHS backend takes. cutoff: solutions above it are of no
+    use, so a backend may call a program infeasible that has only such ones.
     """
 
     cost: Floats
@@ -37,6 +38,7 @@ class IntegerProgram:
     row_upper: Floats
     start: Floats | None = None
     continuous: NDArray[np.bool_] | None = None
+    cutoff: float | None = None
 
 
 @dataclass(frozen=True)
