@@ -44,10 +44,10 @@ SHRINKAGE = 0.75
 KEPT_OPEN = 4
 """How many VMs of each column rounding down leaves for the integer master to decide."""
 
-DESCENT_SECONDS = 1.0
+DESCENT_SECONDS = 0.4
 """The most that local search takes before the exact method begins, where time is limited."""
 
-ROUNDING_SECONDS = 2.0
+ROUNDING_SECONDS = 1.2
 """The most that looking for placements near the linear values takes, where time is limited."""
 
 CLOSING_LIMIT = 150_000
