@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from placer.cli.options import format_option
 from placer.cli.solve import said_of
 from placer.errors import UsageError
 
@@ -11,14 +12,7 @@ from placer.errors import UsageError
 @click.command("check")
 @click.argument("instance", type=click.Path())
 @click.argument("placement", type=click.Path())
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print the report.",
-)
+@format_option("form", "How to print the report.")
 def command(instance: str, placement: str, form: str) -> None:
     """Recompute PLACEMENT from INSTANCE and list every violation.
 

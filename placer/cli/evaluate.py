@@ -6,18 +6,13 @@ from typing import Any
 
 import click
 
+from placer.cli.options import format_option
+
 
 @click.command("evaluate")
 @click.argument("predictor", type=click.Path())
 @click.argument("measurements", type=click.Path())
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print the result.",
-)
+@format_option("form", "How to print the result.")
 def command(predictor: str, measurements: str, form: str) -> None:
     """Compare PREDICTOR with the slowdowns in MEASUREMENTS, by degree and VM type.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from placer.cli.options import format_option
 from placer.report.text import plural
 
 if TYPE_CHECKING:
@@ -23,14 +24,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     help="Replicas to place; all of them or none.",
 )
-@click.option(
-    "--format",
-    "output",
-    default="table",
-    show_default=True,
-    type=click.Choice(["table", "json"]),
-    help="How to print what was decided.",
-)
+@format_option("output", "How to print what was decided.")
 def command(instance: str, fleet: str, model: str, count: int, output: str) -> None:
     """Place a replica of MODEL on the FLEET where the objective grows least.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from placer.cli.options import format_option
 from placer.report.text import plural
 
 
@@ -12,14 +13,7 @@ from placer.report.text import plural
 @click.argument("fleet", type=click.Path())
 @click.argument("model")
 @click.option("--vm", default=None, help="VM it leaves; without it, the one where that saves most.")
-@click.option(
-    "--format",
-    "output",
-    default="table",
-    show_default=True,
-    type=click.Choice(["table", "json"]),
-    help="How to print what was decided.",
-)
+@format_option("output", "How to print what was decided.")
 def command(instance: str, fleet: str, model: str, vm: str | None, output: str) -> None:
     """Remove a replica of MODEL from the FLEET, and close its VM if nothing is left on it.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from placer.cli.options import format_option
 from placer.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -50,14 +51,7 @@ EXIT_STATUS = {"infeasible": 3, "unknown": 4}
     help="Seed of every random choice.",
 )
 @click.option("--start", type=click.Path(), metavar="PLACEMENT", help="Placement to begin from.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Print a summary, or the placement file's content.",
-)
+@format_option("form", "Print a summary, or the placement file's content.")
 @click.option("--quiet", is_flag=True, help="No progress and no notes on standard error.")
 @click.option(
     "--milp-solver",

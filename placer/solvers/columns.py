@@ -67,7 +67,7 @@ def columns_of(costs: GroupCosts, states: Sequence[State]) -> Columns:
     cost = state_costs(costs, list(states))
     columns = Columns(
         np.array([t for t, _ in states], dtype=np.int32),
-        rows_of([group for _, group in states]).astype(np.int32),
+        rows_of([group for _, group in states]),
         cost,
     )
     return columns.take(np.isfinite(cost))

@@ -17,7 +17,7 @@ from placer.solvers.fleet import CostMemo, Fleet
 from placer.solvers.greedy import Plan, by_size, construct
 from placer.solvers.growth import Ground, GroupSearch
 from placer.solvers.master import Rows
-from placer.solvers.run import Run
+from placer.solvers.run import Run, within_limits
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -61,10 +61,10 @@ class _Dive:
             if not self._fix(values):
                 break
             self._restrict()
-        fleet = Fleet(self.run.batch, CostMemo(self.run.costs))
+        memo = CostMemo(self.run.costs)
+        fleet = Fleet(self.run.batch, memo)
         fleet.load(assignment_of(self.columns, self.fixed))
         plan = Plan(by_size(self.run.batch))
-        memo = CostMemo(self.run.costs)
         self.run.offer(construct(self.run, plan, memo, fleet).assignment())
 
     def _fix(self, values: Floats) -> int:
@@ -98,11 +98,7 @@ class _Dive:
         batch = self.run.batch
         used = np.bincount(self.columns.vm_type, weights=self.fixed, minlength=batch.types)
         used[self.columns.vm_type[column]] += times
-        return bool(
-            (used <= batch.count).all()
-            and used.sum() <= batch.max_vms
-            and used @ batch.price <= batch.max_price + 1e-6
-        )
+        return within_limits(batch, used)
 
     def _restrict(self) -> None:
         """Leave to the master what is not fixed, and only columns that still fit it."""

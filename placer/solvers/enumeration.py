@@ -32,7 +32,7 @@ def enumerate_groups(run: Run, limit: int = GROUP_LIMIT) -> Columns | None:
         cost = run.costs.service_cost(t, level)
         keep = np.isfinite(cost)
         vm_type = np.full(int(keep.sum()), t, dtype=np.int32)
-        parts.append(Columns(vm_type, level[keep].astype(np.int32), cost[keep]))
+        parts.append(Columns(vm_type, level[keep], cost[keep]))
     return join(parts)
 
 

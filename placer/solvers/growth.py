@@ -108,7 +108,7 @@ class GrowthPricing:
                 rows = listed[enough]
                 cost = self.run.costs.cost(t, rows)
                 vm_type = np.full(len(rows), t, dtype=np.int32)
-                parts.append(Columns(vm_type, rows.astype(np.int32), cost).take(np.isfinite(cost)))
+                parts.append(Columns(vm_type, rows, cost).take(np.isfinite(cost)))
         return join(parts)
 
     def _reduced(self, columns: Columns, prices: Prices, free: bool = False) -> Floats:
@@ -265,20 +265,12 @@ class GroupSearch:
         """Keep the groups of reduced cost at most `window`, and bound what each can become."""
         costs, t = self._ground.run.costs, self._t
         value = self._worth[groups].sum(axis=1) + self._prices.vm_type[t]
-        cost = np.zeros(len(groups)) if self._free else costs.service_cost(t, groups)
-        if self._free:
-            real = costs.service_cost(t, groups)
-            cost[~np.isfinite(real)] = np.inf
-        else:
-            real = cost
-        held = self._ground.together.held(groups.astype(np.int32)) @ self._prices.together
+        real = costs.service_cost(t, groups)
+        cost = np.where(np.isfinite(real), 0.0, np.inf) if self._free else real
+        held = self._ground.together.held(groups) @ self._prices.together
         reduced = cost - value - held
         good = np.flatnonzero(np.isfinite(reduced) & (reduced <= window))
-        self._found.append(
-            Columns(
-                np.full(len(good), t, dtype=np.int32), groups[good].astype(np.int32), real[good]
-            )
-        )
+        self._found.append(Columns(np.full(len(good), t, dtype=np.int32), groups[good], real[good]))
         self._reduced.append(reduced[good])
         floor = np.zeros(len(groups)) if self._free else self._floor_cost(groups)
         bound = floor - value - self._completion(groups, room)

@@ -182,13 +182,11 @@ class Run:
         batch = self.batch
         states = list(assignment)
         counts = np.array([assignment[state] for state in states], dtype=np.int64)
+        types = np.array([t for t, _ in states], dtype=np.int64)
+        used = np.bincount(types, weights=counts, minlength=batch.types)
         cost = state_costs(self.costs, states)
         missing = batch.replicas - replicas_placed(batch, assignment)
-        if (
-            not np.isfinite(cost).all()
-            or (missing < 0).any()
-            or not _within_limits(batch, states, counts)
-        ):
+        if not np.isfinite(cost).all() or (missing < 0).any() or not within_limits(batch, used):
             return None
         unplaced = batch.unplaced_cost
         if unplaced is None and missing.any():
@@ -297,9 +295,8 @@ def holds(group: tuple[int, ...], rule: NDArray[np.int64]) -> bool:
     return all(group.count(int(kind)) >= rule[kind] for kind in np.flatnonzero(rule))
 
 
-def _within_limits(batch: Batch, states: list[State], counts: NDArray[np.int64]) -> bool:
-    types = np.array([t for t, _ in states], dtype=np.int64)
-    used = np.bincount(types, weights=counts, minlength=batch.types)
+def within_limits(batch: Batch, used: NDArray[Any]) -> bool:
+    """Return whether `used` VMs of each type (T,) keep the counts, max_vms and max_price."""
     return bool(
         (used <= batch.count).all()
         and used.sum() <= batch.max_vms
