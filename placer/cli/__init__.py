@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "Recompute a placement from its instance and list all violations.",
     "place": "Place one arriving replica, over state kept in a file.",
     "remove": "Remove one replica from the state kept in a file.",
+    "measure": "Run real models together on this host and record their slowdown.",
     "train": "Fit the unified predictor to measurements.",
     "evaluate": "Show a predictor's error by degree and VM type.",
     "predict": "Print predicted slowdowns of given groups.",
