@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command("measure")
-@click.argument("models", required=False, type=click.Path())
+@click.argument("source", required=False, type=click.Path())
 @click.option("-o", "--output", type=click.Path(), help="Folder of the data set; it is added to.")
+@click.option("--models", type=click.Path(), help="Folder of ONNX models for a plan.")
 @click.option("--zoo", is_flag=True, help="Measure the built-in list of real architectures.")
 @click.option(
     "--only", multiple=True, metavar="MODEL", help="A model to measure; all if not given."
@@ -56,12 +57,12 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def command(
-    models: str | None, output: str | None, zoo: bool, merge: tuple[str, ...], quiet: bool,
+    source: str | None, output: str | None, zoo: bool, merge: tuple[str, ...], quiet: bool,
     **options: Any,
 ) -> None:  # fmt: skip
     """Run real models together on this host and record how they slow each other down.
 
-    MODELS is a folder of ONNX models or a plan in TOML. The same command goes on where it was
+    SOURCE is a folder of ONNX models or a plan in TOML. The same command goes on where it was
     stopped, and adds this host's VM types to a data set that another host began.
     """
     from placer.measure.plan import measure
@@ -71,7 +72,7 @@ def command(
     if merge:
         return merge_into(output, merge)
     with showing(quiet=quiet) as (say, listener):
-        plan = make_plan(models, zoo, output, options, say)
+        plan = make_plan(source, zoo, options, say)
         try:
             data = measure(plan, output, listener)
         except KeyboardInterrupt:
@@ -84,34 +85,33 @@ def command(
 
 
 def make_plan(
-    models: str | None, zoo: bool, output: str, options: dict[str, Any], say: Callable[[str], None]
+    source: str | None, zoo: bool, options: dict[str, Any], say: Callable[[str], None]
 ) -> Plan:
     """Return the plan: the file's, or the usual one, with the options over it."""
     from dataclasses import replace
 
     from placer.measure.plan import Plan, read_plan
 
-    plan = Plan(budget=None)
-    if models is not None and models.endswith(".toml"):
-        plan = read_plan(models)
-    elif models is not None:
-        plan = replace(plan, models=models)
+    plan, from_file = Plan(), source is not None and source.endswith(".toml")
+    if from_file:
+        plan = read_plan(str(source))
+    elif source is not None:
+        plan = replace(plan, models=source)
     given = {name: value for name, value in options.items() if value not in (None, ())}
     if "vm_type" in given:
         given["vm_types"] = given.pop("vm_type")
     if "patience" in given:
         given["limits"] = replace(plan.limits, patience=given.pop("patience"))
-    if "budget" in given and "design" not in given and not (models or "").endswith(".toml"):
-        given["design"] = "learn"
+    if "budget" in given and not from_file:
+        given.setdefault("design", "learn")
     try:
         plan = replace(plan, **given)
     except InputError as error:
         raise UsageError(f"--{error.path.replace('_', '-')}: {error.message}") from None
     if zoo:
-        from placer.measure.zoo import build_zoo
+        from placer.measure.zoo import build_zoo, zoo_folder
 
-        folder = build_zoo(Path(output) / "models", plan.only or None, say)
-        plan = replace(plan, models=str(folder))
+        plan = replace(plan, models=str(build_zoo(zoo_folder(), plan.only or None, say)))
     if not plan.models:
         raise UsageError("nothing to measure: give a folder of ONNX models, a plan, or --zoo")
     return plan

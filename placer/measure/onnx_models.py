@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def static_features(file: Path, shapes: dict[str, list[int]]) -> dict[str, Any]:
     for value in (*graph.value_info, *graph.output, *graph.input):
         dims = value.type.tensor_type.shape.dim
         known[value.name] = [d.dim_value or OPEN_DIMENSION for d in dims]
-    work: Counter[str] = Counter()
+    work: defaultdict[str, float] = defaultdict(float)
     written = 0.0
     for node in graph.node:
         if node.op_type == "Constant":

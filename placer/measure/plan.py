@@ -132,7 +132,7 @@ def checked(value: Any, kind: str, path: str) -> Any:
 
 
 def checked_group(value: Any, path: str) -> dict[str, Any]:
-    """Return an entry of `groups`: models, and if given vm_type and rates_rps. Raises InputError."""
+    """Return an entry of `groups`: models, perhaps vm_type and rates_rps. Raises InputError."""
     if not isinstance(value, dict):
         raise InputError(f"found {value!r}; expected a table", path=path)
     known = ("models", "vm_type", "rates_rps")
@@ -251,8 +251,11 @@ def listed(plan: Plan, shapes: Sequence[Shape], names: Sequence[str]) -> list[Gr
                                  path=f"groups[{number}].models")  # fmt: skip
         vm_type = one.get("vm_type")
         if vm_type is not None and vm_type not in known:
-            raise InputError(f"unknown VM type {vm_type!r}{near_name(vm_type, known)}; the plan's "
-                             f"are {', '.join(known)}", path=f"groups[{number}].vm_type")  # fmt: skip
+            raise InputError(
+                f"unknown VM type {vm_type!r}{near_name(vm_type, known)}; expected one of "
+                f"{', '.join(known)}",
+                path=f"groups[{number}].vm_type",
+            )
         rates = tuple(
             float(rate) or None for rate in one.get("rates_rps", [0] * len(one["models"]))
         )

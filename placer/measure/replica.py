@@ -21,7 +21,7 @@ import numpy as np
 SLOTS = 64
 GO, STOP, COUNTS = 0, 1, 2  # places in the shared array of int64
 SHARED_BYTES = 8 * (COUNTS + SLOTS)
-CACHED_MIB = 1200.0  # models kept loaded between runs
+CACHED_MIB = 1000.0  # models kept loaded between runs
 NAP = 0.01  # seconds, the longest sleep between two looks at the stop flag
 INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
 LARGEST_TOKEN = 100

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,10 +136,10 @@ class Runner:
         self._replicas: list[Replica] = []
         self._cages: dict[Shape, Cage] = {}
         self._memory: dict[tuple[str, int], float] = {}
-        self._file = tempfile.NamedTemporaryFile(prefix="placer-")
-        self._file.write(bytes(SHARED_BYTES))
-        self._file.flush()
-        self._shared = shared_array(self._file.name)
+        self._folder = tempfile.TemporaryDirectory(prefix="placer-")
+        self._flags = Path(self._folder.name) / "flags"
+        self._flags.write_bytes(bytes(SHARED_BYTES))
+        self._shared = shared_array(str(self._flags))
 
     def __enter__(self) -> Runner:
         return self
@@ -153,7 +154,7 @@ class Runner:
         for cage in self._cages.values():
             cage.remove()
         self._replicas, self._cages = [], {}
-        self._file.close()
+        self._folder.cleanup()
 
     def processes(self) -> list[int]:
         """Return the ids of the replica processes."""
@@ -203,7 +204,7 @@ class Runner:
             replica.answer()
         self._shared[:] = 0
         for slot, (replica, member) in enumerate(zip(replicas, members, strict=True)):
-            replica.tell(do="serve", shared=self._file.name, slot=slot, rate_rps=member.rate_rps,
+            replica.tell(do="serve", shared=str(self._flags), slot=slot, rate_rps=member.rate_rps,
                          seed=seed * SLOTS + slot)  # fmt: skip
         try:
             before, after = self._watch(members, window)

@@ -6,6 +6,7 @@ Building needs the extra `zoo` (torch, transformers); measuring what was built d
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,6 +171,12 @@ SHIPPED = (
         "models/ch_ppocr_mobile_v2.0_cls_infer.onnx", {"x": [1, 3, 48, 192]},
     ),
 )  # fmt: skip
+
+
+def zoo_folder() -> Path:
+    """Return the folder where this user's copy of the zoo is kept between commands."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "placer" / "zoo"
 
 
 def names() -> list[str]:
