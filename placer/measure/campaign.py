@@ -41,7 +41,7 @@ class Campaign:
         self,
         data: DataSet,
         models: Sequence[OnnxModel],
-        shapes: Sequence[Shape],
+        shapes: Sequence[Shape] | Mapping[str, Shape],
         *,
         window: Window | None = None,
         limits: Limits | None = None,
@@ -49,15 +49,23 @@ class Campaign:
         seed: int = 0,
         deadline: float | None = None,
         on_progress: Callable[[State], None] | None = None,
+        on_run: Callable[[Group, Timed, str], None] | None = None,
+        with_memory: bool = True,
     ) -> None:
-        """`deadline` is on `time.monotonic`; `label` goes before the shapes' names."""
+        """`deadline` is on `time.monotonic`; `label` goes before the shapes' names.
+
+        A mapping of `shapes` gives VM types by other names. `on_run` sees every run with why it
+        was thrown away ("": it was kept). Without `with_memory` no memory is told.
+        """
         self.data = data
         self.models = {model.name: model for model in models}
-        self.shapes = {label + shape.name: shape for shape in shapes}
+        if not isinstance(shapes, Mapping):
+            shapes = {label + shape.name: shape for shape in shapes}
+        self.shapes = dict(shapes)
         self.window = window or Window()
         self.deadline = deadline
         self._seed = seed
-        self._listener = on_progress
+        self._listener, self._on_run, self._with_memory = on_progress, on_run, with_memory
         self._facts = host.describe()
         self._runner = Runner()
         self._guard = Guard(limits)
@@ -136,6 +144,8 @@ class Campaign:
         if not reason and any(one.saturated for one in timed.replicas):
             reason = "saturated: arrivals outran answers"
         self._log(group, timed, started, after, reason)
+        if self._on_run is not None:
+            self._on_run(group, timed, reason)
         disturbed = reason and not reason.startswith("saturated")
         if not disturbed:
             self._guard.accept(after)
@@ -171,7 +181,7 @@ class Campaign:
     def _rows(self, run: str, group: Group, timed: Timed) -> list[dict[str, Any]]:
         """Return the measurement rows of a run; memory is told for solo runs alone."""
         memory = None
-        if len(group.models) == 1:
+        if len(group.models) == 1 and self._with_memory:
             threads = self.shapes[group.vm_type].threads
             memory = self._runner.memory_mib(self.models[group.models[0]], threads)
         return [
