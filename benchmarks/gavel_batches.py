@@ -40,8 +40,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from regret import HEAD, LEGEND, judge, show, with_regret
 
-from placer import Instance, Placement, Predictor, __version__, score, solve
+from placer import Instance, Placement, Predictor, __version__, solve
 from placer.interference.evaluate import additive, predict_examples, scores
 from placer.interference.measurements import Measurements, read_measurements
 from placer.interference.training import Settings, folds, make_examples
@@ -196,17 +197,7 @@ def run_batch(data: dict[str, Any], knowledge: Knowledge, seed: int) -> list[dic
         begin = time.perf_counter()
         placement = place(seen[sight], solver, seed)
         seconds = time.perf_counter() - begin
-        judged = score(seen["measured"], placement.assignment())
-        assert not placement.unplaced
-        rows.append(
-            {
-                "policy": policy,
-                "value": judged.objective,
-                "expected": placement.objective,
-                "status": placement.status.value,
-                "seconds": seconds,
-            }
-        )
+        rows.append(judge(policy, placement, seen["measured"], seconds))
     return rows
 
 
@@ -227,23 +218,9 @@ def run_fleet(
     )
     rows = [{"batch": number, **row} for number, part in enumerate(found) for row in part]
     name = "+".join(fleet).upper()
-    return pd.DataFrame(rows).assign(fleet=name, jobs=len(jobs), judged_by=objective)
-
-
-def show(table: pd.DataFrame) -> None:
-    """Print the rows of one fleet and objective."""
-    first = table.iloc[0]
-    best = table[table["policy"] == "oracle"]["value"].sum()
-    print(f"{first['fleet']}, {first['jobs']} jobs to draw from, judged by {first['judged_by']}")
-    for policy, *_ in POLICIES:
-        mine = table[table["policy"] == policy]
-        proven = (mine["status"] == "optimal").mean()
-        print(
-            f"  {policy:20} {mine['value'].sum():10.2f} "
-            f"{100 * (mine['value'].sum() / best - 1):10.1f} "
-            f"{mine['value'].mean():10.3f} {1000 * mine['seconds'].mean():9.1f} {proven:8.0%}",
-            flush=True,
-        )
+    table = pd.DataFrame(rows).assign(fleet=name, jobs=len(jobs), judged_by=objective)
+    order = {policy: place for place, (policy, *_) in enumerate(POLICIES)}
+    return table.sort_values("policy", key=lambda names: names.map(order), kind="stable")
 
 
 def write_synthetic(folder: Path) -> None:
@@ -314,14 +291,15 @@ def main() -> None:
     if options.smoke:
         print("Smoke run: few batches and few trees; not the real figures.")
     knowledge = learn(measurements, options.seed, SMOKE if options.smoke else None)
-    head = ("sum", "over best%", "mean", "ms/solve", "proven")
-    print(f"  {'policy':20} {head[0]:>10} {head[1]:>10} {head[2]:>10} {head[3]:>9} {head[4]:>8}")
+    print(f"{LEGEND}\n{HEAD}")
     tables = []
     for fleet in FLEETS:
         if len(fleet) > options.gpus:
             continue  # it would be another fleet
         for objective in OBJECTIVES if len(set(fleet)) > 1 else OBJECTIVES[:1]:
-            tables.append(run_fleet(fleet, objective, knowledge, options))
+            tables.append(with_regret(run_fleet(fleet, objective, knowledge, options)))
+            first = tables[-1].iloc[0]
+            print(f"{first['fleet']}, {first['jobs']} jobs to draw from, judged by {objective}")
             show(tables[-1])
     RESULTS.mkdir(exist_ok=True)
     kind = "synthetic" if measurements.source == "synthetic" else "gavel"

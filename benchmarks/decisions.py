@@ -1,0 +1,346 @@
+"""Decision quality: how dear it is to place by predicted slowdowns where the true ones are known.
+
+`python benchmarks/decisions.py [--data FOLDER] [--batches N] [--splits N] [--share S] [--seed N]
+[--workers N] [--synthetic] [--smoke]`
+
+The data set holds every multiset of up to four of its models on every VM type, measured closed
+loop. So the true cost of any placement of these models is known, and so is the true optimum. A
+batch is 10 to 24 replicas of random models, on a random part of the VM types, four replicas a VM
+at most. Three settings, each of them what the policies minimise and are judged by:
+
+price + degradation  prices in proportion to cores with random discounts; a replica that runs twice
+                     as slow as alone costs 0.1 to 0.6 core hours; half of the fleets are scarce
+degradation          a given fleet of 2.5 to 4 replicas a VM; the sum of slowdown - 1
+latency              such a fleet of two and more types; the sum of latency / best solo one - 1
+
+The predictor knows all solo runs and all pairs, and the share `--share` of the groups of three and
+four; a group is left out on all VM types at once. There are `--splits` such splits, taken in turn
+by the batches. "pairs" are policies that know the measured pairs alone, summed or multiplied.
+"seen" puts the measured slowdowns of the groups that were trained on in place of predicted ones.
+The blind policies count replicas, not cores. "greedy" is the best of several greedy orders.
+"noisy copy" is SIMULATED: an oracle with a second measurement made up from the spread of repeated
+runs; its regret is what measuring alone costs. Policies see tables of predictions, which a few
+batches hold against the predictor itself. Data of two replicas a GPU: gavel_batches.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+import pandas as pd
+from contention import write_complete
+from regret import HEAD, LEGEND, judge, show, with_regret
+from slowdowns import (
+    Group,
+    Noise,
+    Table,
+    closed_loop,
+    errors,
+    every_group,
+    measured_table,
+    missing,
+    mixed_table,
+    pair_table,
+    pairs_table,
+    predicted_table,
+)
+
+from placer import Instance, Predictor, read_measurements, solve
+from placer.interference.measurements import Measurements
+from placer.interference.training import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "instances" / "measured" / "complete"
+RESULTS = ROOT / "benchmarks" / "results"
+SETTINGS = ("price + degradation", "degradation", "latency")
+# policy, solver, whose slowdowns it sees
+POLICIES = (
+    ("least-loaded", "least-loaded", "measured"),
+    ("round-robin", "round-robin", "measured"),
+    ("greedy, predictor", "greedy", "predicted"),
+    ("auto, pairs summed", "auto", "sum"),
+    ("auto, pairs multiplied", "auto", "product"),
+    ("auto, predictor", "auto", "predicted"),
+    ("auto, predictor and seen", "auto", "seen"),
+    ("greedy, measured", "greedy", "measured"),
+    ("auto, noisy copy, simulated", "auto", "noisy"),
+    ("oracle", "auto", "measured"),
+)
+SMOKE = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=0)
+CHECKED = 2  # batches of each setting that are solved with the predictor itself too
+CHUNK = 10
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Names, solo latencies in ms and vCPUs, and what each side knows of the groups."""
+
+    models: list[str]
+    solo: dict[str, dict[str, float]]
+    vcpu: dict[str, float]
+    tables: dict[str, Table]
+    predictor: Predictor
+
+
+def split(measurements: Measurements, share: float, seed: int) -> set[Group]:
+    """Return the groups to be trained on: all pairs, and a random share of the larger ones."""
+    rows = measurements.rows
+    mixes = {n: sorted(set(rows["mix"][rows["degree"] == n])) for n in set(rows["degree"])}
+    seen = set(mixes.get(2, []))
+    random = np.random.default_rng([seed, 1])
+    for degree in sorted(n for n in mixes if n > 2):
+        count = round(share * len(mixes[degree]))
+        seen |= {str(mix) for mix in random.permutation(mixes[degree])[:count]}
+    return {tuple(mix.split(" + ")) for mix in seen}
+
+
+def learn(
+    measurements: Measurements, share: float, seed: int, settings: Settings, noise: Noise | None
+) -> Knowledge:
+    """Train on the part that was seen, print the errors on the rest, and make the tables."""
+    rows = measurements.rows
+    seen = split(measurements, share, seed)
+    runs = set(rows["run"][rows["mix"].isin({" + ".join(group) for group in seen})])
+    begin = time.perf_counter()
+    predictor = Predictor.train(measurements.with_runs(runs), seed=seed, settings=settings)
+    seconds = time.perf_counter() - begin
+    measured = measured_table(measurements)
+    models, vms = sorted(measurements.models.index), sorted(measured)
+    predicted = predicted_table(predictor, models, vms)
+    tables = {
+        "measured": measured,
+        "predicted": predicted,
+        "seen": mixed_table(measured, predicted, seen),
+        "sum": pairs_table(measured, product=False),
+        "product": pairs_table(measured, product=True),
+    }
+    if noise is not None:
+        tables["noisy"] = noise.copy(measured, seed)
+    report(tables, seen, seed, seconds)
+    vcpu = measurements.vm_types["vcpu"]
+    solo: dict[str, dict[str, float]] = {vm: {} for vm in vms}
+    alone = measurements.solo[measurements.solo["rate_rps"].isna()]
+    for vm, model, ms in zip(alone["vm_type"], alone["model"], alone["latency_ms_p50"],
+                             strict=True):  # fmt: skip
+        solo[vm][model] = float(ms)
+    return Knowledge(models, solo, {vm: float(vcpu[vm]) for vm in vms}, tables, predictor)
+
+
+def report(tables: dict[str, Table], seen: set[Group], seed: int, seconds: float) -> None:
+    """Print how well the groups that were not seen are known."""
+    print(f"split {seed}: {sum(len(g) > 2 for g in seen)} groups of three and four seen, trained "
+          f"in {seconds:.1f} s; error (bias) on the others, percent:")  # fmt: skip
+    for name in ("predicted", "sum", "product"):
+        found = errors(tables[name], tables["measured"], seen)
+        parts = [f"degree {n} {e['mape']:.1f} ({e['bias']:+.1f})" for n, e in found.items()]
+        print(f"  {name:10} {', '.join(parts)}", flush=True)
+
+
+def spread(random: np.random.Generator, vms: int, types: list[str]) -> dict[str, int]:
+    """Return random counts of the VM types, at least one of each, that sum to `vms`."""
+    rest = random.multinomial(max(0, vms - len(types)), np.full(len(types), 1.0 / len(types)))
+    return {vm: 1 + int(extra) for vm, extra in zip(types, rest, strict=True)}
+
+
+def draw(setting: str, known: Knowledge, random: np.random.Generator) -> dict[str, Any]:
+    """Return a random batch and fleet as an instance's JSON data, without its interference."""
+    replicas = int(random.integers(10, 25))
+    batch = Counter(str(name) for name in random.choice(known.models, replicas))
+    least = min(2 if setting == "latency" else 1, len(known.vcpu))
+    size = int(random.integers(least, len(known.vcpu) + 1))
+    types = sorted(str(vm) for vm in random.choice(sorted(known.vcpu), size, replace=False))
+    prices = dict.fromkeys(types, 0.0)
+    counts: dict[str, int | None] = dict.fromkeys(types)
+    if setting == SETTINGS[0]:
+        prices = {vm: known.vcpu[vm] * float(random.uniform(0.6, 1.0)) for vm in types}
+        if random.random() < 0.5:
+            counts |= spread(random, math.ceil(replicas * random.uniform(1.0, 1.5) / 4), types)
+        weight = float(np.exp(random.uniform(np.log(0.1), np.log(0.6))))
+    else:
+        counts |= spread(random, math.ceil(replicas / random.uniform(2.5, 4.0)), types)
+        weight = 1.0
+    late = setting == "latency"
+    return {
+        "vm_types": [
+            {"name": vm, "capacity": {}, "price": prices[vm], "count": counts[vm], "max_models": 4}
+            for vm in types
+        ],
+        "models": [
+            {"name": m, "replicas": n, "solo_latency_ms": {vm: known.solo[vm][m] for vm in types}}
+            for m, n in sorted(batch.items())
+        ],
+        "objective": {
+            "price": float(setting == SETTINGS[0]),
+            "degradation": 0.0 if late else weight,
+            "latency": weight if late else 0.0,
+        },
+    }
+
+
+def instances(data: dict[str, Any], known: Knowledge) -> dict[str, Instance]:
+    """Return the batch as each side sees it."""
+    vms = [vm["name"] for vm in data["vm_types"]]
+    models = [model["name"] for model in data["models"]]
+    groups = list(every_group(models))
+    pairs = pair_table(known.tables["measured"])
+    slowdown = {vm: {a: {b: pairs[vm][a][b] for b in models} for a in models} for vm in vms}
+    seen: dict[str, dict[str, Any]] = {
+        name: {"kind": "pairwise", "combine": name, "slowdown": slowdown}
+        for name in ("sum", "product")
+    }
+    for name, table in known.tables.items():
+        if name not in seen:
+            listed = {
+                vm: [{"models": g, "slowdown": [table[vm][g][m] for m in g]} for g in groups]
+                for vm in vms
+            }
+            seen[name] = {"kind": "groups", "slowdown": listed, "missing": "forbid"}
+    return {name: Instance.from_dict({**data, "interference": i}) for name, i in seen.items()}
+
+
+def run_batch(data: dict[str, Any], known: Knowledge, seed: int) -> list[dict[str, Any]]:
+    """Let every policy place the batch; return what the measured table makes of it."""
+    seen = instances(data, known)
+    rows = []
+    for policy, solver, sight in POLICIES:
+        if sight in seen:
+            begin = time.perf_counter()
+            found = solve(seen[sight], solver=solver, seed=seed, workers=1, explain=False)
+            seconds = time.perf_counter() - begin
+            rows.append(judge(policy, found.placement, seen["measured"], seconds))
+            if solver == "auto":
+                assert found.status.value == "optimal", (policy, found.status)
+    if seed < CHECKED:
+        own = Instance.from_dict({**data, "interference": {"kind": "predictor"}})
+        found = solve(own.with_predictor(known.predictor), workers=1, seed=seed)
+        table = next(row["expected"] for row in rows if row["policy"] == "auto, predictor")
+        assert found.objective is not None
+        assert math.isclose(found.objective, table, rel_tol=2e-6), (found.objective, table)
+    return rows
+
+
+def run_chunk(
+    chunk: list[tuple[int, dict[str, Any]]], known: Knowledge, split: int
+) -> list[dict[str, Any]]:
+    """Run some batches of one split."""
+    return [
+        {"batch": number, "split": split, **row}
+        for number, data in chunk
+        for row in run_batch(data, known, number)
+    ]
+
+
+def run_setting(
+    setting: str, knowledge: list[Knowledge], options: argparse.Namespace
+) -> pd.DataFrame:
+    """Return one row for each batch and policy; the batches take the splits in turn."""
+    from joblib import Parallel, delayed
+
+    jobs = []
+    for number, known in enumerate(knowledge):
+        mine = []
+        for batch in range(number, options.batches, len(knowledge)):
+            random = np.random.default_rng([options.seed, SETTINGS.index(setting), batch])
+            mine.append((batch, draw(setting, known, random)))
+        chunks = [mine[at : at + CHUNK] for at in range(0, len(mine), CHUNK)]
+        jobs += [delayed(run_chunk)(chunk, known, number) for chunk in chunks]
+    found = Parallel(options.workers)(jobs)
+    rows = [row for part in found for row in part]
+    order = {policy: place for place, (policy, *_) in enumerate(POLICIES)}
+    table = pd.DataFrame(rows).assign(setting=setting)
+    return table.sort_values("policy", key=lambda name: name.map(order), kind="stable")
+
+
+def describe_noise(noise: Noise | None) -> str:
+    """Return in words how far two measurements of one group lie apart."""
+    if noise is None:
+        return "No group was measured twice, so the noise is not known."
+    return (
+        f"Repeated runs, {noise.groups} groups: two measurements of a slowdown differ by "
+        f"{100 * noise.typical:.1f} % (median), standard deviation {100 * noise.deviation:.1f} %."
+    )
+
+
+def read(options: argparse.Namespace) -> Measurements | str:
+    """Return the measured groups, made-up ones where asked for, or why there are none."""
+    if options.synthetic:
+        with tempfile.TemporaryDirectory() as folder:
+            write_complete(Path(folder), 5 if options.smoke else 8, seed=options.seed)
+            return closed_loop(replace(read_measurements(folder), source="synthetic"))
+    if not options.data.is_dir():
+        return f"skipped: {options.data} is not here (--synthetic runs on made-up slowdowns)"
+    measurements = closed_loop(read_measurements(options.data))
+    table = measured_table(measurements)
+    absent = missing(table, sorted(measurements.models.index))
+    if absent:
+        return f"skipped: {len(absent)} groups are not measured, as {absent[0]}"
+    return measurements
+
+
+def parse() -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with the measurements")
+    parser.add_argument("--batches", type=int, default=200, help="batches of each setting")
+    parser.add_argument("--splits", type=int, default=5, help="splits into seen and not seen")
+    parser.add_argument("--share", type=float, default=0.25, help="of groups of 3 and 4 seen")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="batches at work at one time")
+    parser.add_argument("--synthetic", action="store_true", help="made-up slowdowns")
+    parser.add_argument("--smoke", action="store_true", help="a quick run, to see that it works")
+    options = parser.parse_args()
+    if options.smoke:
+        options.batches, options.splits, options.workers = min(options.batches, 3), 1, 1
+        options.synthetic = True
+    return options
+
+
+def main() -> None:
+    """Run the benchmark."""
+    options = parse()
+    begin = time.perf_counter()
+    print(f"{machine.describe()}; seed {options.seed}")
+    measurements = read(options)
+    if isinstance(measurements, str):
+        print(measurements)
+        return
+    if options.synthetic:
+        print("SYNTHETIC: made-up slowdowns with cores as the bottleneck; nothing was measured.")
+    if options.smoke:
+        print("Smoke run: few batches and few trees; not the real figures.")
+    noise = Noise.of(measurements)
+    print(describe_noise(noise))
+    settings = SMOKE if options.smoke else replace(Settings(), calibration_folds=0)
+    knowledge = [
+        learn(measurements, options.share, options.seed + number, settings, noise)
+        for number in range(options.splits)
+    ]
+    tables = []
+    print(f"{LEGEND}\n{HEAD}")
+    for setting in SETTINGS:
+        tables.append(with_regret(run_setting(setting, knowledge, options)))
+        best = tables[-1][tables[-1]["policy"] == "oracle"]
+        part = f", {best['price'].sum() / best['value'].sum():.0%} of the optimum is price"
+        print(f"{setting}, {len(best)} batches{part if best['price'].any() else ''}")
+        show(tables[-1])
+    RESULTS.mkdir(exist_ok=True)
+    name = f"decisions{'_synthetic' * options.synthetic}{'_smoke' * options.smoke}"
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows.assign(seed=options.seed, share=options.share, machine=machine.describe())
+    rows.to_parquet(RESULTS / f"{name}.parquet", index=False)
+    print(f"{time.perf_counter() - begin:.0f} s; every batch is in {RESULTS / name}.parquet")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Regret of placement policies over the oracle: one row for each solve, one table for all.
+
+The true cost of a placement is its objective under the measured slowdowns, whatever the policy
+saw. Regret is true cost / the oracle's true cost - 1, batch by batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from placer import Instance, Placement, score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ORACLE = "oracle"
+HEAD = (
+    f"  {'policy':26} {'believed%':>9} {'degradation':>11} {'sum':>10} {'over best%':>10} "
+    f"{'mean%':>7} {'median%':>7} {'90th%':>7} {'worst%':>7} {'ms/solve':>8} {'proven':>7}"
+)
+LEGEND = (
+    "believed: degradation that the policy foresaw for its own placements over the measured one, "
+    "less 1;\ndegradation: measured sum of slowdown - 1; sum: true costs, over best: theirs over "
+    "the oracle's;\nmean, median, 90th percentile, worst: regret of single batches."
+)
+
+
+def judge(policy: str, placement: Placement, truth: Instance, seconds: float) -> dict[str, Any]:
+    """Return what the measured slowdowns make of a placement of the whole batch, as one row."""
+    assert placement.vms, f"{policy}: {placement.status.value}"
+    assert not placement.unplaced, policy
+    judged = score(truth, placement.assignment())
+    measured = [replica.slowdown - 1.0 for vm in judged.vms if vm for replica in vm.replicas]
+    believed = [(replica.slowdown or 1.0) - 1.0 for vm in placement.vms for replica in vm.models]
+    assert len(measured) == len(believed), f"{policy} formed a group that was not measured"
+    return {
+        "policy": policy,
+        "value": judged.objective,
+        "expected": placement.objective,
+        "price": judged.terms["price"],
+        "degradation": float(np.sum(measured)),
+        "believed": float(np.sum(believed)),
+        "status": placement.status.value,
+        "seconds": seconds,
+    }
+
+
+def with_regret(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one setting with their regret; `table` has batch, policy, value."""
+    best = table[table["policy"] == ORACLE].set_index("batch")["value"]
+    least = table["batch"].map(best)
+    return table.assign(regret=((table["value"] - least) / least.clip(lower=1e-9)).clip(lower=0.0))
+
+
+def show(table: pd.DataFrame) -> None:
+    """Print one line for each policy of one setting, in the order of the rows."""
+    table = with_regret(table)
+    best = table[table["policy"] == ORACLE]["value"].sum()
+    for policy in table["policy"].unique():
+        mine = table[table["policy"] == policy]
+        regret = 100.0 * mine["regret"]
+        bias = 100.0 * (mine["believed"].sum() / mine["degradation"].sum() - 1.0)
+        print(
+            f"  {policy:26} {'-' if abs(bias) < 1e-6 else format(bias, '+.1f'):>9} "
+            f"{mine['degradation'].sum():11.2f} {mine['value'].sum():10.2f} "
+            f"{100.0 * abs(mine['value'].sum() / best - 1.0):10.2f} "
+            f"{regret.mean():7.2f} {regret.median():7.2f} {regret.quantile(0.9):7.2f} "
+            f"{regret.max():7.2f} {1000.0 * mine['seconds'].mean():8.1f} "
+            f"{(mine['status'] == 'optimal').mean():7.0%}",
+            flush=True,
+        )
