@@ -17,7 +17,8 @@ The predictor knows all solo runs and all pairs, and the share `--share` of the 
 four; a group is left out on all VM types at once. There are `--splits` such splits, taken in turn
 by the batches. "pairs" are policies that know the measured pairs alone, summed or multiplied.
 "seen" puts the measured slowdowns of the groups that were trained on in place of predicted ones.
-The blind policies count replicas, not cores. "greedy" is the best of several greedy orders.
+The blind policies count replicas, but for "least-loaded by core", which puts the replicas on the
+VMs of least-loaded where fewest share a core. "greedy" is the best of several greedy orders.
 "noisy copy" is SIMULATED: an oracle with a second measurement made up from the spread of repeated
 runs; its regret is what measuring alone costs. Policies see tables of predictions, which a few
 batches hold against the predictor itself. Data of two replicas a GPU: gavel_batches.py.
@@ -40,6 +41,7 @@ import pandas as pd
 from contention import write_complete
 from regret import HEAD, LEGEND, judge, show, with_regret
 from slowdowns import (
+    DEGREE,
     Group,
     Noise,
     Table,
@@ -54,7 +56,7 @@ from slowdowns import (
     predicted_table,
 )
 
-from placer import Instance, Predictor, read_measurements, solve
+from placer import Instance, Placement, Predictor, read_measurements, solve
 from placer.interference.measurements import Measurements
 from placer.interference.training import Settings
 
@@ -76,6 +78,7 @@ POLICIES = (
     ("oracle", "auto", "measured"),
 )
 SMOKE = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=0)
+BY_CORE = "least-loaded by core"
 CHECKED = 2  # batches of each setting that are solved with the predictor itself too
 CHUNK = 10
 
@@ -207,6 +210,22 @@ def instances(data: dict[str, Any], known: Knowledge) -> dict[str, Instance]:
     return {name: Instance.from_dict({**data, "interference": i}) for name, i in seen.items()}
 
 
+def by_core(placement: Placement, vcpu: dict[str, float]) -> Placement:
+    """Return the replicas on the same VMs, in order, each where fewest share a core."""
+    types = [vm.vm_type for vm in placement.vms]
+    held: list[list[str]] = [[] for _ in types]
+    names = sorted(model.name for vm in placement.vms for model in vm.models)
+    for name in names:
+        free = [place for place, group in enumerate(held) if len(group) < DEGREE]
+        held[min(free, key=lambda p: (len(held[p]) + 1) / vcpu[types[p]])].append(name)
+    vms = [
+        {"name": str(place), "vm_type": vm, "models": [{"name": name} for name in group]}
+        for place, (vm, group) in enumerate(zip(types, held, strict=True))
+        if group
+    ]
+    return Placement.from_dict({"format": "placer/placement", "version": 1, "vms": vms})
+
+
 def run_batch(data: dict[str, Any], known: Knowledge, seed: int) -> list[dict[str, Any]]:
     """Let every policy place the batch; return what the measured table makes of it."""
     seen = instances(data, known)
@@ -217,6 +236,9 @@ def run_batch(data: dict[str, Any], known: Knowledge, seed: int) -> list[dict[st
             found = solve(seen[sight], solver=solver, seed=seed, workers=1, explain=False)
             seconds = time.perf_counter() - begin
             rows.append(judge(policy, found.placement, seen["measured"], seconds))
+            if solver == "least-loaded":
+                other = by_core(found.placement, known.vcpu)
+                rows.append(judge(BY_CORE, other, seen["measured"], seconds))
             if solver == "auto":
                 assert found.status.value == "optimal", (policy, found.status)
     if seed < CHECKED:
@@ -255,9 +277,7 @@ def run_setting(
         jobs += [delayed(run_chunk)(chunk, known, number) for chunk in chunks]
     found = Parallel(options.workers)(jobs)
     rows = [row for part in found for row in part]
-    order = {policy: place for place, (policy, *_) in enumerate(POLICIES)}
-    table = pd.DataFrame(rows).assign(setting=setting)
-    return table.sort_values("policy", key=lambda name: name.map(order), kind="stable")
+    return pd.DataFrame(rows).sort_values("batch", kind="stable").assign(setting=setting)
 
 
 def describe_noise(noise: Noise | None) -> str:
@@ -276,11 +296,10 @@ def read(options: argparse.Namespace) -> Measurements | str:
         with tempfile.TemporaryDirectory() as folder:
             write_complete(Path(folder), 5 if options.smoke else 8, seed=options.seed)
             return closed_loop(replace(read_measurements(folder), source="synthetic"))
-    if not options.data.is_dir():
+    if not (options.data / "measurements.csv").is_file():
         return f"skipped: {options.data} is not here (--synthetic runs on made-up slowdowns)"
     measurements = closed_loop(read_measurements(options.data))
-    table = measured_table(measurements)
-    absent = missing(table, sorted(measurements.models.index))
+    absent = missing(measured_table(measurements), measurements)
     if absent:
         return f"skipped: {len(absent)} groups are not measured, as {absent[0]}"
     return measurements

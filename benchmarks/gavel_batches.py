@@ -218,9 +218,7 @@ def run_fleet(
     )
     rows = [{"batch": number, **row} for number, part in enumerate(found) for row in part]
     name = "+".join(fleet).upper()
-    table = pd.DataFrame(rows).assign(fleet=name, jobs=len(jobs), judged_by=objective)
-    order = {policy: place for place, (policy, *_) in enumerate(POLICIES)}
-    return table.sort_values("policy", key=lambda names: names.map(order), kind="stable")
+    return pd.DataFrame(rows).assign(fleet=name, jobs=len(jobs), judged_by=objective)
 
 
 def write_synthetic(folder: Path) -> None:

@@ -33,8 +33,9 @@ def judge(policy: str, placement: Placement, truth: Instance, seconds: float) ->
     assert not placement.unplaced, policy
     judged = score(truth, placement.assignment())
     measured = [replica.slowdown - 1.0 for vm in judged.vms if vm for replica in vm.replicas]
-    believed = [(replica.slowdown or 1.0) - 1.0 for vm in placement.vms for replica in vm.models]
-    assert len(measured) == len(believed), f"{policy} formed a group that was not measured"
+    told = [replica.slowdown for vm in placement.vms for replica in vm.models]
+    assert len(measured) == len(told), f"{policy} formed a group that was not measured"
+    believed = measured if None in told else [slowdown - 1.0 for slowdown in told if slowdown]
     return {
         "policy": policy,
         "value": judged.objective,

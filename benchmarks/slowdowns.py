@@ -43,13 +43,13 @@ def measured_table(measurements: Measurements) -> Table:
     return table
 
 
-def missing(table: Table, models: list[str]) -> list[str]:
-    """Return the groups that the table lacks, in words."""
+def missing(table: Table, measurements: Measurements) -> list[str]:
+    """Return in words the groups of the listed models and VM types that the table lacks."""
     return [
         f"{vm}: {' + '.join(group)}"
-        for vm, groups in table.items()
-        for group in every_group(models)
-        if group not in groups
+        for vm in measurements.vm_types.index
+        for group in every_group(list(measurements.models.index))
+        if group not in table.get(vm, {})
     ]
 
 
