@@ -198,6 +198,7 @@ class Campaign:
                 "cpu_util": one.cpu_util,
                 "memory_mib": memory,
                 "source": SOURCE,
+                **timed.counters,
             }
             for model, rate, one in zip(group.models, group.rates, timed.replicas, strict=True)
         ]

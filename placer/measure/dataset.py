@@ -18,12 +18,14 @@ from typing import Any
 
 from placer.errors import InputError, PlacerError
 from placer.files import to_json, write_text
-from placer.interference.measurements import COLUMNS
+from placer.interference.measurements import COLUMNS as FORMAT_COLUMNS
+from placer.measure import counters
 
 RUN_COLUMNS = (
     "run", "host", "vm_type", "degree", "models", "started", "seconds", "sentinel_before",
     "sentinel_after", "foreign", "stolen", "kept", "reason",
 )  # fmt: skip
+COLUMNS = (*FORMAT_COLUMNS, *counters.COLUMNS)
 Key = tuple[str, tuple[tuple[str, float | None], ...]]
 
 
@@ -60,12 +62,13 @@ class DataSet:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PlacerError(f"{folder}: cannot be made: {error.strerror}") from None
+        self._columns: dict[str, Sequence[str]] = {}
         self.runs = self._read("runs.csv", RUN_COLUMNS)
         kept = {row["run"] for row in self.runs if row["kept"] == "yes"}
-        rows = self._read("measurements.csv", COLUMNS)
+        rows = self._read("measurements.csv", FORMAT_COLUMNS)
         self.rows = [row for row in rows if row["run"] in kept]
         if len(self.rows) < len(rows):  # a run that was cut off while it was written
-            self._write("measurements.csv", COLUMNS, self.rows)
+            self._write("measurements.csv", self._columns["measurements.csv"], self.rows)
         self.done = Counter(key_of(rows) for rows in by_run(self.rows).values())
         self._numbers = Counter(row["host"] for row in self.runs)
         self._saturated = {
@@ -82,6 +85,7 @@ class DataSet:
             if not set(columns) <= set(found):
                 absent = ", ".join(c for c in columns if c not in found)
                 raise InputError(f"lacks the column(s) {absent}", source=str(file))
+            self._columns[name] = found
             return [row for row in reader if None not in row.values()]
 
     def _write(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -108,6 +112,7 @@ class DataSet:
 
     def _append(self, name: str, columns: Sequence[str], rows: list[dict[str, str]]) -> None:
         file = self.folder / name
+        columns = self._columns.setdefault(name, columns)
         text = "".join(line(row, columns) + "\n" for row in rows)
         if not file.exists():
             text = ",".join(columns) + "\n" + text

@@ -10,12 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import numpy as np
 
 from placer.errors import PlacerError
 from placer.measure import host
+from placer.measure.counters import Counters
 from placer.measure.onnx_models import OnnxModel
 from placer.measure.replica import COUNTS, GO, SHARED_BYTES, SLOTS, STOP, shared_array
 from placer.measure.shapes import Cage, Shape
@@ -63,11 +65,16 @@ class Timing:
 
 @dataclass(frozen=True)
 class Timed:
-    """One run: a timing for each replica, its length in seconds and what else the host did."""
+    """One run: a timing for each replica, its length in seconds and what else the host did.
+
+    `counters` are hardware counters per request of a replica that ran alone, where the host has
+    any.
+    """
 
     replicas: list[Timing]
     seconds: float
     between: host.Between
+    counters: dict[str, float] = field(default_factory=dict)
 
 
 class Replica:
@@ -136,6 +143,7 @@ class Runner:
         self._replicas: list[Replica] = []
         self._cages: dict[Shape, Cage] = {}
         self._memory: dict[tuple[str, int], float] = {}
+        self._counters = Counters()
         self._folder = tempfile.TemporaryDirectory(prefix="placer-")
         self._flags = Path(self._folder.name) / "flags"
         self._flags.write_bytes(bytes(SHARED_BYTES))
@@ -207,7 +215,7 @@ class Runner:
             replica.tell(do="serve", shared=str(self._flags), slot=slot, rate_rps=member.rate_rps,
                          seed=seed * SLOTS + slot)  # fmt: skip
         try:
-            before, after = self._watch(members, window)
+            before, after, counting = self._watch(members, window)
         finally:
             self._shared[STOP] = 1
         served = [replica.answer() for replica in replicas]
@@ -216,7 +224,8 @@ class Runner:
             timing(one, begin, end, member.rate_rps)
             for one, member in zip(served, members, strict=True)
         ]
-        return Timed(timings, end - begin, host.Between.readings(before, after))
+        counted = self._counters.finish(counting, timings[0].throughput_rps * window.seconds)
+        return Timed(timings, end - begin, host.Between.readings(before, after), counted)
 
     def memory_mib(self, model: OnnxModel, threads: int) -> float:
         """Return the resident memory of a new process that serves the model, in MiB."""
@@ -231,8 +240,13 @@ class Runner:
                 replica.close()
         return self._memory[key]
 
-    def _watch(self, members: Sequence[Member], window: Window) -> tuple[host.Load, host.Load]:
-        """Let the replicas go, and return the host's load as the window opens and closes."""
+    def _watch(
+        self, members: Sequence[Member], window: Window
+    ) -> tuple[host.Load, host.Load, Popen[str] | None]:
+        """Let the replicas go, and return the host's load as the window opens and closes.
+
+        The third is what counts the hardware events of a replica that is alone, None otherwise.
+        """
         counts = self._shared[COUNTS : COUNTS + len(members)]
         self._shared[GO] = 1
         opened = time.monotonic()
@@ -243,13 +257,15 @@ class Runner:
             if warm.all() and time.monotonic() - opened > window.warm_up:
                 break
         before = host.Load.now(self.processes())
+        alone = len(members) == 1
+        counting = self._counters.start(self.processes()[0], window.seconds) if alone else None
         first = counts.copy()
         while True:
             time.sleep(POLL)
             elapsed = time.monotonic() - before.clock
             enough = (counts - first >= window.requests).all()
             if elapsed >= window.seconds and (enough or elapsed >= window.longest):
-                return before, host.Load.now(self.processes())
+                return before, host.Load.now(self.processes()), counting
 
     def _first(self, count: int) -> list[Replica]:
         while len(self._replicas) < count:
