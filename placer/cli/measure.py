@@ -74,6 +74,7 @@ def command(
     with showing(quiet=quiet) as (say, listener):
         plan = make_plan(source, zoo, options, say)
         try:
+            stop_like_interrupt()
             data = measure(plan, output, listener)
         except KeyboardInterrupt:
             from placer.measure.dataset import DataSet
@@ -82,6 +83,16 @@ def command(
             say("interrupted; the same command goes on from here")
     report(data)
     return None
+
+
+def stop_like_interrupt() -> None:
+    """Let a request to end the process end the campaign in order, as Ctrl-C does."""
+    import signal
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def make_plan(

@@ -74,6 +74,7 @@ class Campaign:
         self._measured = self._thrown = 0
 
     def __enter__(self) -> Campaign:
+        self.data.lock()
         for shape in self.shapes.values():
             self._runner.prepare(shape)
         self.data.describe(
@@ -86,6 +87,7 @@ class Campaign:
     def __exit__(self, *_: object) -> None:
         self._runner.close()
         self._guard.close()
+        self.data.unlock()
 
     def out_of_time(self) -> bool:
         """Say whether the deadline has passed."""

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from placer.errors import InputError, PlacerError
+from placer.errors import InputError, PlacerError, UsageError
 from placer.files import to_json, write_text
 from placer.interference.measurements import COLUMNS as FORMAT_COLUMNS
 from placer.measure import counters
@@ -62,6 +62,7 @@ class DataSet:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PlacerError(f"{folder}: cannot be made: {error.strerror}") from None
+        self._lock: TextIO | None = None
         self._columns: dict[str, Sequence[str]] = {}
         self.runs = self._read("runs.csv", RUN_COLUMNS)
         kept = {row["run"] for row in self.runs if row["kept"] == "yes"}
@@ -74,6 +75,24 @@ class DataSet:
         self._saturated = {
             (r["vm_type"], r["models"]) for r in self.runs if r["reason"].startswith("saturated")
         }
+
+    def lock(self) -> None:
+        """Keep other campaigns out of the folder. Raises UsageError where one is at work."""
+        import fcntl
+
+        stream = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.close()
+            raise UsageError(f"{self.folder}: another campaign is writing to this folder") from None
+        self._lock = stream
+
+    def unlock(self) -> None:
+        """Let other campaigns write to the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _read(self, name: str, columns: Sequence[str]) -> list[dict[str, str]]:
         file = self.folder / name

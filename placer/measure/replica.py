@@ -90,10 +90,13 @@ class Server:
         ends: list[float] = []
         cpu: list[float] = []
         gaps = None if rate_rps is None else np.random.default_rng(seed)
-        while not flags[GO]:
+        while not flags[GO] and not flags[STOP]:
             time.sleep(0.0005)
         arrival = time.monotonic()
+        parent = os.getppid()
         while not flags[STOP]:
+            if os.getppid() != parent:  # nobody is left to say stop
+                sys.exit(1)
             if gaps is not None:
                 wait = arrival - time.monotonic()
                 if wait > 0:
