@@ -197,7 +197,9 @@ def run_batch(data: dict[str, Any], knowledge: Knowledge, seed: int) -> list[dic
         begin = time.perf_counter()
         placement = place(seen[sight], solver, seed)
         seconds = time.perf_counter() - begin
-        rows.append(judge(policy, placement, seen["measured"], seconds))
+        row = judge(policy, placement, seen["measured"], seconds)
+        assert row is not None, policy
+        rows.append(row)
     return rows
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 ORACLE = "oracle"
 HEAD = (
     f"  {'policy':26} {'believed%':>9} {'degradation':>11} {'sum':>10} {'over best%':>10} "
-    f"{'mean%':>7} {'median%':>7} {'90th%':>7} {'worst%':>7} {'ms/solve':>8} {'proven':>7}"
+    f"{'mean%':>7} {'median%':>7} {'90th%':>7} {'worst%':>7} {'ms/solve':>8} {'proven':>7} "
+    f"{'batches':>7}"
 )
 LEGEND = (
     "believed: degradation that the policy foresaw for its own placements over the measured one, "
@@ -27,14 +28,20 @@ LEGEND = (
 )
 
 
-def judge(policy: str, placement: Placement, truth: Instance, seconds: float) -> dict[str, Any]:
-    """Return what the measured slowdowns make of a placement of the whole batch, as one row."""
-    assert placement.vms, f"{policy}: {placement.status.value}"
-    assert not placement.unplaced, policy
+def judge(
+    policy: str, placement: Placement, truth: Instance, seconds: float
+) -> dict[str, Any] | None:
+    """Return what the measured slowdowns make of a placement of the whole batch, as one row.
+
+    None where there is no such placement, or one with a group that was not measured.
+    """
+    if not placement.vms or placement.unplaced:
+        return None
     judged = score(truth, placement.assignment())
     measured = [replica.slowdown - 1.0 for vm in judged.vms if vm for replica in vm.replicas]
     told = [replica.slowdown for vm in placement.vms for replica in vm.models]
-    assert len(measured) == len(told), f"{policy} formed a group that was not measured"
+    if len(measured) < len(told):
+        return None
     believed = measured if None in told else [slowdown - 1.0 for slowdown in told if slowdown]
     return {
         "policy": policy,
@@ -52,23 +59,22 @@ def with_regret(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of one setting with their regret; `table` has batch, policy, value."""
     best = table[table["policy"] == ORACLE].set_index("batch")["value"]
     least = table["batch"].map(best)
-    return table.assign(regret=((table["value"] - least) / least.clip(lower=1e-9)).clip(lower=0.0))
+    regret = (table["value"] - least) / least.clip(lower=1e-9)
+    return table.assign(oracle=least, regret=regret.clip(lower=0.0))
 
 
 def show(table: pd.DataFrame) -> None:
-    """Print one line for each policy of one setting, in the order of the rows."""
-    table = with_regret(table)
-    best = table[table["policy"] == ORACLE]["value"].sum()
+    """Print one line for each policy of one setting, from the rows of `with_regret`."""
     for policy in table["policy"].unique():
         mine = table[table["policy"] == policy]
-        regret = 100.0 * mine["regret"]
+        regret, above = 100.0 * mine["regret"], mine["value"].sum() / mine["oracle"].sum() - 1.0
         bias = 100.0 * (mine["believed"].sum() / mine["degradation"].sum() - 1.0)
         print(
             f"  {policy:26} {'-' if abs(bias) < 1e-6 else format(bias, '+.1f'):>9} "
             f"{mine['degradation'].sum():11.2f} {mine['value'].sum():10.2f} "
-            f"{100.0 * abs(mine['value'].sum() / best - 1.0):10.2f} "
+            f"{100.0 * max(0.0, above):10.2f} "
             f"{regret.mean():7.2f} {regret.median():7.2f} {regret.quantile(0.9):7.2f} "
             f"{regret.max():7.2f} {1000.0 * mine['seconds'].mean():8.1f} "
-            f"{(mine['status'] == 'optimal').mean():7.0%}",
+            f"{(mine['status'] == 'optimal').mean():7.0%} {len(mine):7d}",
             flush=True,
         )
