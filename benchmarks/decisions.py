@@ -65,9 +65,10 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "instances" / "measured" / "complete"
 RESULTS = ROOT / "benchmarks" / "results"
 SETTINGS = ("price + degradation", "degradation", "latency")
+BLIND, BY_CORE = "least-loaded", "least-loaded by core"
 # policy, solver, whose slowdowns it sees
 POLICIES = (
-    ("least-loaded", "least-loaded", "measured"),
+    (BLIND, BLIND, "measured"),
     ("round-robin", "round-robin", "measured"),
     ("greedy, predictor", "greedy", "predicted"),
     ("auto, pairs summed", "auto", "sum"),
@@ -76,10 +77,9 @@ POLICIES = (
     ("auto, predictor and seen", "auto", "seen"),
     ("greedy, measured", "greedy", "measured"),
     ("auto, noisy copy, simulated", "auto", "noisy"),
-    ("oracle", "auto", "measured"),
+    (ORACLE, "auto", "measured"),
 )
 SMOKE = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=0)
-BY_CORE = "least-loaded by core"
 CHECKED = 2  # batches of each setting that are solved with the predictor itself too
 CHUNK = 10
 
@@ -240,7 +240,7 @@ def run_batch(data: dict[str, Any], known: Knowledge, seed: int) -> list[dict[st
         found = solve(seen[sight], solver=solver, seed=seed, workers=1, explain=False)
         seconds = time.perf_counter() - begin
         rows.append(judge(policy, found.placement, seen["measured"], seconds))
-        if solver == "least-loaded":
+        if solver == BLIND:
             other = by_core(found.placement, known.vcpu)
             rows.append(judge(BY_CORE, other, seen["measured"], seconds))
         if solver == "auto":
@@ -363,10 +363,10 @@ def main() -> None:
     print(f"{LEGEND}\n{HEAD}")
     for setting in SETTINGS:
         tables.append(with_regret(run_setting(setting, knowledge, options)))
-        best = tables[-1][tables[-1]["policy"] == "oracle"]
+        best = tables[-1][tables[-1]["policy"] == ORACLE]
         part = f", {best['price'].sum() / best['value'].sum():.0%} of the optimum is price"
         print(f"{setting}, {len(best)} batches{part if best['price'].any() else ''}")
-        show(tables[-1])
+        show(tables[-1], [BLIND, BY_CORE, *(policy for policy, *_ in POLICIES[1:])])
     RESULTS.mkdir(exist_ok=True)
     name = f"decisions{'_synthetic' * options.synthetic}{'_smoke' * options.smoke}"
     rows = pd.concat(tables, ignore_index=True)

@@ -300,7 +300,7 @@ def main() -> None:
             tables.append(with_regret(run_fleet(fleet, objective, knowledge, options)))
             first = tables[-1].iloc[0]
             print(f"{first['fleet']}, {first['jobs']} jobs to draw from, judged by {objective}")
-            show(tables[-1])
+            show(tables[-1], [policy for policy, *_ in POLICIES])
     RESULTS.mkdir(exist_ok=True)
     kind = "synthetic" if measurements.source == "synthetic" else "gavel"
     file = (

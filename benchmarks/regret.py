@@ -6,6 +6,7 @@ saw. Regret is true cost / the oracle's true cost - 1, batch by batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,10 +64,12 @@ def with_regret(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(oracle=least, regret=regret.clip(lower=0.0))
 
 
-def show(table: pd.DataFrame) -> None:
+def show(table: pd.DataFrame, policies: Sequence[str]) -> None:
     """Print one line for each policy of one setting, from the rows of `with_regret`."""
-    for policy in table["policy"].unique():
+    for policy in policies:
         mine = table[table["policy"] == policy]
+        if mine.empty:
+            continue
         regret, above = 100.0 * mine["regret"], mine["value"].sum() / mine["oracle"].sum() - 1.0
         bias = 100.0 * (mine["believed"].sum() / mine["degradation"].sum() - 1.0)
         print(
