@@ -18,7 +18,9 @@ PROGRAMS = sorted(
 
 
 def test_the_benchmarks_are_found() -> None:
-    assert {"decisions.py", "figures.py", "gavel_batches.py", "learning.py", "predictor.py"} <= set(PROGRAMS)
+    assert {"decisions.py", "figures.py", "gavel_batches.py", "learning.py", "predictor.py"} <= set(
+        PROGRAMS
+    )
 
 
 @pytest.fixture
