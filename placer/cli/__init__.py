@@ -20,6 +20,8 @@ COMMANDS = {
     "place": "Place one arriving replica, over state kept in a file.",
     "remove": "Remove one replica from the state kept in a file.",
     "measure": "Run real models together on this host and record their slowdown.",
+    "replay": "Run a placement for real and compare with what it predicted.",
+    "refine": "Solve, measure what the placement uses, learn, and solve again.",
     "train": "Fit the unified predictor to measurements.",
     "evaluate": "Show a predictor's error by degree and VM type.",
     "predict": "Print predicted slowdowns of given groups.",
