@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class DataSet:
         except OSError as error:
             raise PlacerError(f"{folder}: cannot be made: {error.strerror}") from None
         self._lock: TextIO | None = None
+        self._tag = secrets.token_hex(2)
         self._columns: dict[str, Sequence[str]] = {}
         self.runs = self._read("runs.csv", RUN_COLUMNS)
         kept = {row["run"] for row in self.runs if row["kept"] == "yes"}
@@ -112,9 +114,9 @@ class DataSet:
         write_text(self.folder / name, "\n".join(lines) + "\n")
 
     def next_run(self, host: str) -> str:
-        """Return a name for a new run on a host, unlike any other of that host."""
+        """Return a name for a new run on a host, unlike any other, in other folders too."""
         self._numbers[host] += 1
-        return f"{host}-{self._numbers[host]:05d}"
+        return f"{host}-{self._tag}-{self._numbers[host]:05d}"
 
     def add(self, run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """Append a run and its rows; rows of a run that is not kept are left out."""
