@@ -20,7 +20,7 @@ SENTINEL_WINDOW = Window(seconds=0.12, requests=20, longest=1.0, warm_up=0.03)
 MOST_SENTINELS = 4  # processors watched at once
 REMEMBERED = 200  # readings that make the reference, so that it follows a slow drift of the host
 FIRST_READINGS = 5
-LONGEST_REST = 8.0  # seconds between two looks at a host that is not quiet
+LONGEST_REST = 3.0  # seconds between two looks at a host that is not quiet
 WIDTH, ROWS = 1024, 16  # the sentinel multiplies matrices that do not fit a second-level cache
 
 
