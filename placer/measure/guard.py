@@ -124,7 +124,7 @@ class Guard:
         if between.foreign > self.limits.foreign:
             return f"foreign load of {between.foreign:.2f} processors"
         if between.stolen > self.limits.stolen:
-            return f"{between.stolen:.2f} processors stolen"
+            return f"stolen time of {between.stolen:.2f} processors"
         return ""
 
     def judge(self, before: Reading, timed: Timed, after: Reading) -> str:
