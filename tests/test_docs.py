@@ -35,6 +35,10 @@ EXEMPT = [
     "python benchmarks/data_set.py",
     "placer measure --zoo -o measurements --budget 30m",
     "placer measure -o measurements --merge other-host",
+    "placer replay placement.json --instance instance.json --zoo -o replay.json",
+    "placer refine instance.json --data measurements --zoo -o predictor.json "
+    "--placement placement.json",
+    "python benchmarks/headline.py --zoo",
 ]
 """Lines that are not run here: they install, or are the tests, or measure for minutes."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +16,15 @@ from placer.cli import main
 from placer.errors import InputError, UsageError
 from placer.interference.measurements import from_tables
 from placer.measure import replay as replay_module
-from placer.measure.campaign import Campaign
 from placer.measure.dataset import Group
 from placer.measure.guard import Guard, Limits, NotQuietError
+from placer.measure.host import Between
 from placer.measure.jobs import find_models, predicted_over_slo, shape_in, shapes_of
 from placer.measure.judging import measured_score, measured_slowdowns
 from placer.measure.onnx_models import OnnxModel
 from placer.measure.replay import replay, replay_all, rounds
 from placer.measure.replayed import Replay, ReplayedModel, ReplayedVm, percentiles
-from placer.measure.runner import Window
+from placer.measure.runner import Timed, Timing, Window
 from placer.measure.shapes import Shape
 from placer.placement import PlacedModel, Placement
 from placer.problem import Instance
@@ -155,27 +156,76 @@ def test_the_objective_is_the_instances_with_measured_slowdowns(replayed: Replay
     assert totals["objective"]["measured"] == pytest.approx(sum(terms.values()))
 
 
+class FakeCampaign:
+    """A campaign on a host where each replica takes 10 ms times the replicas on its VM."""
+
+    kept = 10**9
+    error: BaseException = KeyboardInterrupt()
+
+    def __init__(self, data: object, models: object, shapes: object, **options: Any) -> None:
+        self._on_run = options["on_run"]
+
+    def __enter__(self) -> FakeCampaign:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def measure(self, groups: Sequence[Group]) -> None:
+        for number, group in enumerate(groups):
+            if number == self.kept:
+                raise self.error
+            ms = 10.0 * len(group.models)
+            answers = np.full(4, ms + number / 1000)
+            timing = Timing(ms, ms, ms, 1000 / ms, 4, 1.0, saturated=False, latencies_ms=answers)
+            timed = Timed([timing] * len(group.models), 1.0, Between(1.0, 0.0, 0.0))
+            self._on_run(group, timed, "0.5 processors stolen")  # thrown away, so it counts nowhere
+            self._on_run(group, timed, "")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeCampaign]:
+    """Let replays run on a host whose times are known."""
+    campaign = type("Campaign", (FakeCampaign,), {})
+    monkeypatch.setattr(replay_module, "Campaign", campaign)
+    return campaign
+
+
+PACKED = [("1-core-0", "1-core", ["small", "wide"])]
+
+
+@pytest.mark.usefixtures("fake")
 def test_several_placements_share_one_campaign(models: dict[str, OnnxModel]) -> None:
     spread = placement_of([("1-core-0", "1-core", ["small"]), ("1-core-1", "1-core", ["wide"])])
-    packed = placement_of([("1-core-0", "1-core", ["small", "wide"])])
-    found = replay_all(
-        {"spread": spread, "packed": packed}, models, repeats=1, window=SHORT, limits=ANYTHING
-    )
+    found = replay_all({"spread": spread, "packed": placement_of(PACKED)}, models, repeats=1)
     assert found["spread"].runs_kept == found["packed"].runs_kept == 3 + 3 + 1
     assert [vm.slowdowns("measured") for vm in found["spread"].vms] == [(1.0, 1.0)] * 2
     totals = found["packed"].totals()
-    assert totals["degradation"]["predicted"] is None
-    assert totals["degradation"]["measured"] is not None
+    assert totals["degradation"] == {"predicted": None, "measured": 2.0}
     assert totals["objective"] == {"predicted": None, "measured": None}
     assert "closed loop" in found["packed"].notes[0]
 
 
+@pytest.mark.usefixtures("fake")
+def test_errors_and_ratio_compare_what_was_both_predicted_and_measured(
+    models: dict[str, OnnxModel],
+) -> None:
+    totals = replay(placement_of(PACKED, slowdown=1.6), models).totals()
+    assert totals["mean_slowdown"] == {"predicted": pytest.approx(1.6), "measured": 2.0}
+    assert totals["degradation"] == {"predicted": pytest.approx(1.2), "measured": 2.0}
+    assert totals["degradation_ratio"] == pytest.approx(2.0 / 1.2)
+    assert totals["mean_absolute_error_percent"] == pytest.approx(20.0)
+    assert totals["replicas_compared"] == 2
+
+
+@pytest.mark.usefixtures("fake")
 def test_every_vm_runs_itself_where_that_is_asked(models: dict[str, OnnxModel]) -> None:
     twice = placement_of([(f"1-core-{n}", "1-core", ["small", "wide"]) for n in range(2)])
-    found = replay(twice, models, every=True, repeats=2, window=SHORT, limits=ANYTHING)
+    found = replay(twice, models, every=True, repeats=2)
     assert [(vm.names, vm.runs) for vm in found.vms] == [(("1-core-0",), 2), (("1-core-1",), 2)]
     first, second = (vm.models[0].latencies_ms for vm in found.vms)
-    assert not np.array_equal(first, second)
+    assert not set(first) & set(second)
+    assert found.totals()["degradation"]["measured"] == 4.0
 
 
 def test_every_round_holds_each_group_and_its_solos() -> None:
@@ -187,18 +237,10 @@ def test_every_round_holds_each_group_and_its_solos() -> None:
 
 
 def test_ctrl_c_reports_what_was_replayed(
-    models: dict[str, OnnxModel], monkeypatch: pytest.MonkeyPatch
+    models: dict[str, OnnxModel], fake: type[FakeCampaign]
 ) -> None:
-    once = Campaign._once
-    left = iter(range(4))
-
-    def interrupted(self: Campaign, group: Group) -> str:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return once(self, group)
-
-    monkeypatch.setattr(Campaign, "_once", interrupted)
-    found = replay(placement_of(), models, shapes={"big": Shape(1)}, window=SHORT, limits=ANYTHING)
+    fake.kept = 4
+    found = replay(placement_of(), models, shapes={"big": Shape(1)})
     assert found.stopped_by == "interrupt"
     assert found.runs_kept == 4
     assert json.dumps(found.to_dict())
@@ -206,25 +248,18 @@ def test_ctrl_c_reports_what_was_replayed(
 
 @pytest.mark.parametrize("kept", [0, 3])
 def test_a_host_that_is_never_quiet(
-    kept: int, models: dict[str, OnnxModel], monkeypatch: pytest.MonkeyPatch
+    kept: int, models: dict[str, OnnxModel], fake: type[FakeCampaign]
 ) -> None:
-    once = Campaign._once
-    left = iter(range(kept))
-
-    def disturbed(self: Campaign, group: Group) -> str:
-        if next(left, None) is None:
-            raise NotQuietError("the host was not quiet for 5 s (x); the same command goes on")
-        return once(self, group)
-
-    monkeypatch.setattr(Campaign, "_once", disturbed)
-    packed = placement_of([("1-core-0", "1-core", ["small", "wide"])])
+    fake.kept = kept
+    fake.error = NotQuietError("the host was not quiet for 5 s (x); the same command goes on")
     if not kept:
         with pytest.raises(NotQuietError, match=r"not quiet for 5 s \(x\)$"):
-            replay(packed, models, window=SHORT, limits=ANYTHING)
+            replay(placement_of(PACKED), models)
         return
-    found = replay(packed, models, window=SHORT, limits=ANYTHING)
+    found = replay(placement_of(PACKED), models)
     assert found.stopped_by == "not-quiet"
-    assert "not quiet for 5 s" in found.notes[0]
+    assert found.notes[0] == "the host was not quiet for 5 s (x)"
+    assert found.totals()["degradation"]["measured"] == 2.0
 
 
 @pytest.mark.parametrize(
