@@ -78,36 +78,30 @@ def mixed_table(known: Table, other: Table, seen: set[Group]) -> Table:
     }
 
 
-def pair_table(measured: Table) -> dict[str, dict[str, dict[str, float]]]:
-    """Return VM type -> model -> company -> slowdown, from the groups of two."""
-    pairs: dict[str, dict[str, dict[str, float]]] = {}
-    for vm, groups in measured.items():
-        for group, slowdown in groups.items():
-            if len(group) == 2:
-                for model, company in (group, group[::-1]):
-                    pairs.setdefault(vm, {}).setdefault(model, {})[company] = slowdown[model]
-    return pairs
-
-
-def from_pairs(pairs: dict[str, dict[str, dict[str, float]]], group: Group, vm: str,
-               model: str, product: bool) -> float:  # fmt: skip
-    """Return the slowdown that the pairs give to a member of a group."""
-    company = list(group)
-    company.remove(model)
-    each = np.array([pairs[vm][model][one] for one in company])
-    return float(each.prod() if product else 1.0 + (each - 1.0).sum())
-
-
 def pairs_table(measured: Table, product: bool) -> Table:
-    """Return the slowdown of every group as pairs make it, summed or multiplied."""
-    pairs = pair_table(measured)
-    return {
-        vm: {
-            group: {m: from_pairs(pairs, group, vm, m, product) for m in set(group)}
-            for group in groups
+    """Return the slowdown of every group as its pairs make it, summed or multiplied.
+
+    A pair that was not measured counts as the mean of its VM type's pairs.
+    """
+    table: Table = {}
+    for vm, groups in measured.items():
+        pairs = {
+            (model, company): slowdown[model]
+            for group, slowdown in groups.items()
+            if len(group) == 2
+            for model, company in (group, group[::-1])
         }
-        for vm, groups in measured.items()
-    }
+        mean = float(np.mean(list(pairs.values()))) if pairs else 1.0
+        table[vm] = {}
+        for group in groups:
+            table[vm][group] = {}
+            for model in set(group):
+                company = list(group)
+                company.remove(model)
+                each = np.array([pairs.get((model, one), mean) for one in company])
+                slowdown = each.prod() if product else 1.0 + (each - 1.0).sum()
+                table[vm][group][model] = float(slowdown)
+    return table
 
 
 @dataclass(frozen=True)
