@@ -117,3 +117,15 @@ def test_a_failed_training_leaves_the_old_file(trained: Path, tmp_path: Path) ->
     with pytest.raises(InputError):
         invoke(train_command.command, str(tmp_path / "nowhere"), "-o", str(trained))
     assert trained.read_bytes() == before
+
+
+def test_predict_explains_itself(trained: Path) -> None:
+    result = invoke(predict_command.command, str(trained), "-", "--explain", stdin=QUERIES)
+    table = pd.read_csv(io.StringIO(result.stdout), keep_default_na=False)
+    assert table["explanation"][1] == ""
+    assert "demand of " in table["explanation"][0]
+    for text, slowdown in zip(table["explanation"], table["slowdown"].astype(float), strict=True):
+        product = 1.0
+        for part in filter(None, text.split("; ")):
+            product *= float(part.rpartition(" x")[2])
+        assert product == pytest.approx(slowdown, rel=0.01)

@@ -171,9 +171,10 @@ def test_what_is_not_a_predictor_is_refused(predictor: Predictor, tmp_path: Path
     assert "not JSON" in refusal("[" * 100_000)
     assert "format: found 'list'" in refusal("[]")
     assert "format: found 'x'" in refusal(json.dumps({**data, "format": "x"}))
-    assert "newer placer" in refusal(json.dumps({**data, "version": 2}))
+    assert "newer placer" in refusal(json.dumps({**data, "version": 3}))
+    assert "train it again" in refusal(json.dumps({**data, "version": 1}))
     assert "version: found True" in refusal(json.dumps({**data, "version": True}))
-    for part in ("metadata", "vocabulary", "known", "effects", "calibration", "model"):
+    for part in ("metadata", "vocabulary", "known", "contention", "calibration", "model"):
         assert "is missing" in refusal(json.dumps({k: v for k, v in data.items() if k != part}))
         assert f"{part}: " in refusal(json.dumps({**data, part: 3}))
         assert f"{part}: " in refusal(json.dumps({**data, part: {"x": 1}}))
@@ -263,8 +264,8 @@ def test_calibration_covers_and_rises_with_degree_and_quantile() -> None:
     predicted = 1 + random.exponential(1.0, 9000)
     degree = random.integers(2, 5, 9000)
     measured = predicted * np.exp(random.normal(0, 0.05 * degree))
-    half = Calibration.fit(measured[:6000], predicted[:6000], degree[:6000])
-    assert all(len(values) <= 2000 for values in half.scores.values())
+    half = Calibration.of(measured[:6000], predicted[:6000], degree[:6000])
+    assert all(len(one.values) <= 2000 for one in half.degrees.values())
     previous = predicted
     for quantile in (0.5, 0.9, 0.95, 0.99):
         upper = half.upper(predicted, degree, quantile)
@@ -274,15 +275,15 @@ def test_calibration_covers_and_rises_with_degree_and_quantile() -> None:
         assert abs(covered - quantile) < 0.02
         _, factors = half.factors(quantile)
         assert (np.diff(factors) >= 0).all()
-    beyond = half.upper(np.array([2.0]), np.array([9]), 0.9)
-    assert beyond == half.upper(np.array([2.0]), np.array([4]), 0.9)
+    within = [half.upper(np.array([2.0]), np.array([d]), 0.9)[0] for d in (4, 5, 9, 12, 40)]
+    assert within[0] < within[1] < within[2] <= within[3] <= within[4] < np.inf
     for wrong in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(InputError):
             half.factors(wrong)
 
 
 def test_few_residuals_of_a_degree_borrow_from_the_pool() -> None:
-    wide = Calibration.fit(np.full(103, 1.5), np.r_[np.full(100, 1.0), np.full(3, 1.49)],
+    wide = Calibration.of(np.full(103, 1.5), np.r_[np.full(100, 1.0), np.full(3, 1.49)],
                            np.r_[np.full(100, 2), np.full(3, 3)])  # fmt: skip
     degrees, factors = wide.factors(0.9)
     assert degrees.tolist() == [2, 3]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from placer.errors import InputError, near_name
+from placer.interference.explanation import explain_rows
 from placer.interference.profiles import ModelProfile, Profiles, Rows, VmTypeProfile
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from placer.interference.predictor import Predictor
 
 CHUNK = 100_000
@@ -54,7 +58,39 @@ class BoundPredictor:
         groups = np.asarray(groups, dtype=np.int64)
         degree = np.broadcast_to((groups >= 0).sum(axis=1, keepdims=True), groups.shape)
         mean = self.slowdown(vm_type, groups)
-        return self.predictor.calibration.upper(mean, degree, quantile)
+        models, vms = self.predictor.strangers(self.profiles)
+        strange = ((groups >= 0) & models[groups]).any(axis=1, keepdims=True)
+        return self.predictor.calibration.upper(mean, degree, quantile, strange, vms[vm_type])
+
+    def explain(self, vm_type: int, group: Sequence[int]) -> pd.DataFrame:
+        """Return what drives the slowdown of each model of a group: model, driver, factor.
+
+        `group` holds places in `models`. The factors of one model multiply to its slowdown (see
+        `explanation.explain_rows`); a lone replica has none. Raises InputError as `slowdown` does.
+        """
+        import pandas as pd
+
+        found = [
+            (self.models[member].name, driver, factor)
+            for member, factors in self.factors(vm_type, group).items()
+            for driver, factor in factors.items()
+        ]
+        return pd.DataFrame(found, columns=["model", "driver", "factor"])
+
+    def factors(self, vm_type: int, group: Sequence[int]) -> dict[int, dict[str, float]]:
+        """Return for each place in `models` of a group its drivers and their factors."""
+        members = sorted(int(member) for member in group if member >= 0)
+        self._check(vm_type, np.array([members], dtype=np.int64).reshape(1, -1))
+        targets = sorted(set(members)) if len(members) > 1 else []
+        co = np.full((len(targets), max(len(members) - 1, 1)), -1)
+        for row, target in enumerate(targets):
+            others = members.copy()
+            others.remove(target)
+            co[row] = others
+        rows = Rows(np.array(targets, dtype=int), np.full(len(targets), vm_type), co)
+        names = [model.name for model in self.models]
+        factors = explain_rows(self.predictor, self.profiles, rows, names) if targets else []
+        return dict(zip(targets, factors, strict=True))
 
     def _chunk(self, vm_type: int, groups: np.ndarray) -> np.ndarray:
         self._check(vm_type, groups)

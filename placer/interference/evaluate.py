@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from placer.errors import InputError, UsageError, near_name
+from placer.interference.explanation import in_words
 from placer.interference.measurements import Measurements, check_rows, read_table
 from placer.interference.predictor import Predictor
 from placer.interference.profiles import ModelProfile, VmTypeProfile
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 QUANTILE = 0.95
 QUERY_COLUMNS = ("run", "vm_type", "model")
-GROUPINGS = ("run", "configuration", "mix", "model", "degree")
+GROUPINGS = ("run", "configuration", "mix", "model", "family", "vm_type", "degree")
 
 
 def evaluate(predictor: Predictor, measurements: Measurements) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def predict_examples(
     informed = predictor.knowing(measurements)
     examples = make_examples(informed.vocabulary, informed.known, measurements)
     predicted = informed.predict(examples.profiles, examples.rows)
-    upper = informed.calibration.upper(predicted, examples.rows.degree(), QUANTILE)
+    upper = informed.upper(examples.profiles, examples.rows, predicted, QUANTILE)
     return examples, predicted, upper
 
 
@@ -79,13 +80,20 @@ def scores(
 
 
 def splits(
-    measurements: Measurements, grouping: str, count: int, seed: int, largest_degree: int
+    measurements: Measurements,
+    grouping: str,
+    count: int | None,
+    seed: int,
+    largest_degree: int,
+    calibration_runs: int = 0,
 ) -> Iterator[tuple[set[str], set[str]]]:
     """Yield the training and the test runs of each fold; no run is on both sides.
 
     `run`, `configuration` (VM type and multiset of models) and `mix` (that multiset, on every VM
     type) keep what is equal together; `model` tests on every run with a model of the fold and
-    trains on the others; `degree` trains up to `largest_degree` and tests above it.
+    trains on the others; `family` and `vm_type` hold each one out in turn, and with
+    `calibration_runs` that many runs of different mixes of that VM type stay in training;
+    `degree` trains up to `largest_degree` and tests above it. `count` None is one fold for each.
     """
     rows = measurements.rows[measurements.rows["degree"] > 1]
     runs = rows["run"]
@@ -95,21 +103,33 @@ def splits(
         return
     if grouping not in GROUPINGS:
         raise UsageError(f"found grouping {grouping!r}; expected one of {', '.join(GROUPINGS)}")
-    fold = folds(rows[grouping].to_numpy(dtype=str), count, seed)
+    if grouping == "family":
+        column = "family" if "family" in measurements.models else None
+        labels = rows["model"] if column is None else measurements.models[column].loc[rows["model"]]
+    else:
+        labels = rows[grouping]
+    names = labels.to_numpy(dtype=str)
+    each = count is None or grouping in ("family", "vm_type")
+    fold = folds(names, len(set(names)) if each else int(count or 1), seed)
+    random = np.random.default_rng(seed)
     for one in range(fold.max() + 1):
         test = set(runs[fold == one])
+        if grouping == "vm_type" and calibration_runs:
+            first = rows[fold == one].drop_duplicates("mix")["run"].to_numpy(dtype=str)
+            test -= set(random.permutation(np.sort(first))[:calibration_runs].tolist())
         yield set(runs) - test, test
 
 
 def cross_validate(
     measurements: Measurements,
-    folds: int = 5,
+    folds: int | None = 5,
     grouping: str = "configuration",
     *,
     seed: int = 0,
     workers: int | None = None,
     settings: Settings | None = None,
     largest_degree: int = 3,
+    calibration_runs: int = 0,
     calibrate: bool = True,
 ) -> list[dict[str, Any]]:
     """Train and test on grouped folds; return the scores of the predictor and two baselines.
@@ -123,7 +143,8 @@ def cross_validate(
         settings = replace(settings, calibration_folds=0)
     found: dict[str, list[np.ndarray]] = {"unified": [], "mean": [], "additive": []}
     measured, bounds = [], []
-    for train, test in splits(measurements, grouping, folds, seed, largest_degree):
+    sides = splits(measurements, grouping, folds, seed, largest_degree, calibration_runs)
+    for train, test in sides:
         if not train or not test:
             raise InputError("has too few different runs to split", source=measurements.source)
         learned = measurements.with_runs(train)
@@ -191,12 +212,14 @@ def predict_table(
     measurements: Measurements | None = None,
     *,
     source: str | None = None,
+    explain: bool = False,
 ) -> pd.DataFrame:
     """Return the query rows in order with slowdown and slowdown_upper (95 %) added.
 
     `queries` is a path or an open CSV file with the columns run, vm_type, model and, if not all
     are closed loop, rate_rps; the rows of one run share one VM. A column `note` says where a
-    group is far from the training data; it is left out where none is. Models and VM types that
+    group is far from the training data; it is left out where none is. With `explain`, a column
+    `explanation` has the factors that multiply to the slowdown, in words. Models and VM types that
     were not trained on get their features and solo profiles from `measurements`. Raises
     InputError with the row.
     """
@@ -207,17 +230,16 @@ def predict_table(
         predictor = predictor.knowing(measurements)
     check_known(predictor, table, source)
     try:
-        mean, upper, notes = predict_runs(predictor, table.reset_index(drop=True))
+        found = predict_runs(predictor, table.reset_index(drop=True), explain)
     except InputError as error:
         raise error if error.source else error.within(source) from None
-    result = raw.assign(slowdown=mean, slowdown_upper=upper).reset_index(drop=True)
-    return result.assign(note=notes) if any(notes) else result
+    return raw.reset_index(drop=True).assign(**found)
 
 
 def predict_runs(
-    predictor: Predictor, table: pd.DataFrame
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the slowdown, its 95 % upper bound and the note of each row of checked queries."""
+    predictor: Predictor, table: pd.DataFrame, explain: bool = False
+) -> dict[str, np.ndarray]:
+    """Return the columns to add to checked queries: slowdown, slowdown_upper and texts."""
     key = list(zip(table["model"], table["rate_rps"].fillna(-1.0), strict=True))
     kinds = {one: place for place, one in enumerate(sorted(set(key)))}
     vms = {name: place for place, name in enumerate(sorted(set(table["vm_type"])))}
@@ -228,6 +250,7 @@ def predict_runs(
     )
     mean, upper = np.ones(len(table)), np.ones(len(table))
     notes = np.full(len(table), "", dtype=object)
+    explanations = notes.copy()
     groups = table.groupby("run", sort=False).indices
     for vm_name, vm in vms.items():
         runs = [at for at in groups.values() if table["vm_type"].iloc[at[0]] == vm_name]
@@ -242,7 +265,13 @@ def predict_runs(
         upper[rows[used]] = bound.upper(vm, asked, QUANTILE)[used]
         text = np.array(bound.extrapolation(vm, asked), dtype=object)
         notes[rows[used]] = np.broadcast_to(text[:, None], asked.shape)[used]
-    return mean, upper, notes
+        for at in runs if explain else []:
+            for member, factors in bound.factors(vm, members[at]).items():
+                explanations[at[members[at] == member]] = in_words(factors)
+    columns = {"slowdown": mean, "slowdown_upper": upper}
+    if any(notes):
+        columns["note"] = notes
+    return columns | ({"explanation": explanations} if explain else {})
 
 
 def check_known(predictor: Predictor, table: pd.DataFrame, source: str) -> None:

@@ -1,4 +1,4 @@
-"""The predictor's features: one row for a target model in a group of co-runners on one VM.
+"""The trees' features: one row for a target model in a group of co-runners on one VM.
 
 Every aggregate over co-runners is a sum, a maximum or a count of quantities that are never
 negative, added up in a fixed order, so that one more co-runner can raise it and never lower it,
@@ -11,21 +11,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from placer.interference.effects import Effects
+from placer.interference.contention import Contention, Demands, Terms, utilisation
 from placer.interference.profiles import Profiles, Rows, Vocabulary
 
 
 @dataclass
 class Columns:
-    """Feature columns as they are collected: names, monotone constraints and values."""
+    """Feature columns as they are collected: names, what they tell of, constraints and values."""
 
     names: list[str] = field(default_factory=list)
+    drivers: list[str] = field(default_factory=list)
     constraints: list[int] = field(default_factory=list)
     values: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, name: str, values: np.ndarray, constraint: int = 0) -> None:
-        """Add one column (n,)."""
+    def add(self, driver: str, name: str, values: np.ndarray, constraint: int = 0) -> None:
+        """Add one column (n,); `driver` is what it tells of, in words for a reader."""
         self.names.append(name)
+        self.drivers.append(driver)
         self.constraints.append(constraint)
         self.values.append(np.asarray(values, dtype=np.float32))
 
@@ -35,67 +37,73 @@ class Columns:
 
 
 def build(
-    vocabulary: Vocabulary, profiles: Profiles, effects: Effects, rows: Rows
-) -> tuple[Columns, np.ndarray]:
-    """Return the feature columns and the summed pair overheads (n,) of the rows."""
+    vocabulary: Vocabulary, profiles: Profiles, contention: Contention, rows: Rows
+) -> tuple[Columns, Terms]:
+    """Return the feature columns and the contention of the rows."""
     columns = Columns()
+    demands = contention.demands(vocabulary, profiles)
+    terms = contention.terms(profiles, rows, demands)
     with np.errstate(divide="ignore", invalid="ignore"):
-        add_target(columns, vocabulary, profiles, effects, rows)
-        overhead = add_co_runners(columns, vocabulary, profiles, effects, rows)
-    return columns, overhead
+        add_target(columns, vocabulary, profiles, rows)
+        add_contention(columns, contention, profiles, rows, terms, demands)
+        add_co_runners(columns, vocabulary, profiles, demands, rows)
+    return columns, terms
 
 
-def add_target(
-    columns: Columns, vocabulary: Vocabulary, profiles: Profiles, effects: Effects, rows: Rows
-) -> None:
+def add_target(columns: Columns, vocabulary: Vocabulary, profiles: Profiles, rows: Rows) -> None:
     """Add the target's solo profile and static features, and the VM's."""
     kind, vm = rows.target, rows.vm
     solo = np.log(profiles.solo[kind, vm])
-    columns.add("solo", solo)
+    mine, its_vm, its_load = "the target's profile", "the VM type", "the target's load"
+    columns.add(mine, "solo", solo)
     for place, name in enumerate(vocabulary.vm_types):
         # How much faster or slower the target is elsewhere tells how much of this VM it fills.
-        columns.add(f"solo on {name}", np.log(profiles.elsewhere[kind, place]) - solo)
-    columns.add("load", profiles.load[kind, vm])
+        columns.add(mine, f"solo on {name}", np.log(profiles.elsewhere[kind, place]) - solo)
+    columns.add(its_load, "load", profiles.load[kind, vm])
     for name, table in measured_tables(vocabulary, profiles):
-        columns.add(name, table[kind, vm])
+        columns.add(mine, name, table[kind, vm])
     for place, name in enumerate(vocabulary.model_numbers):
-        columns.add(f"model {name}", profiles.numbers[kind, place])
+        columns.add(mine, f"model {name}", profiles.numbers[kind, place])
         if name == "batch":
-            columns.add("solo per item", solo - np.log(profiles.numbers[kind, place]))
+            columns.add(mine, "solo per item", solo - np.log(profiles.numbers[kind, place]))
     for place, (name, values) in enumerate(vocabulary.model_texts.items()):
         for code, value in enumerate(values):
-            columns.add(f"model {name} is {value}", profiles.texts[kind, place] == code)
+            columns.add(mine, f"model {name} is {value}", profiles.texts[kind, place] == code)
     for place, name in enumerate(vocabulary.vm_numbers):
-        columns.add(f"vm {name}", profiles.vm_numbers[vm, place])
-    for place, (name, values) in enumerate(vocabulary.vm_texts.items()):
-        for code, value in enumerate(values):
-            columns.add(f"vm {name} is {value}", profiles.vm_texts[vm, place] == code)
+        columns.add(its_vm, f"vm {name}", profiles.vm_numbers[vm, place])
     trained = profiles.vm[vm] < len(vocabulary.vm_types)
     for code, name in enumerate(vocabulary.vm_types):
-        columns.add(f"vm is {name}", np.where(trained, profiles.vm[vm] == code, np.nan))
-    learned = effects.effect["vm"][profiles.vm[vm]]
-    columns.add("vm overhead", np.where(trained, learned, np.nan))
-    columns.add("sensitivity", effects.sensitivity(profiles)[kind, vm])
-    columns.add("support", np.log1p(effects.support[profiles.model[kind]]))
+        columns.add(its_vm, f"vm is {name}", np.where(trained, profiles.vm[vm] == code, np.nan))
+
+
+def add_contention(
+    columns: Columns,
+    contention: Contention,
+    profiles: Profiles,
+    rows: Rows,
+    terms: Terms,
+    demands: Demands,
+) -> None:
+    """Add what the contention says; it grows with every co-runner."""
+    columns.add("the target's profile", "own demand", np.log(terms.own))
+    columns.add("the target's sensitivity", "reaction", demands.reaction[rows.target, rows.vm])
+    support = contention.support[profiles.model[rows.target]]
+    columns.add("the target's profile", "support", np.log1p(support))
+    whole = "crowding of the VM"
+    columns.add(whole, "demand on the target", np.log(terms.total), 1)
+    columns.add(whole, "largest demand", np.log(terms.pairs.max(axis=1, initial=0.0)), 1)
+    columns.add(whole, "filled", np.log(terms.own + terms.total), 1)
+    columns.add(whole, "contention", terms.log(), 1)
+    busy = utilisation(profiles, rows) * np.exp(terms.log())
+    columns.add("the target's load", "utilisation", busy, 1)
+    columns.add("degree", "degree", rows.degree(), 1)
 
 
 def add_co_runners(
-    columns: Columns, vocabulary: Vocabulary, profiles: Profiles, effects: Effects, rows: Rows
-) -> np.ndarray:
-    """Add the aggregates over co-runners, all monotone; return the summed pair overheads (n,)."""
-    pairs = effects.pairs(profiles, rows)
-    overhead, worst = np.zeros(len(pairs)), np.zeros(len(pairs))
-    same = np.zeros(len(pairs))
-    for place in range(pairs.shape[1]):  # in order: the sum of a larger group is never smaller
-        overhead = overhead + pairs[:, place]
-        worst = np.maximum(worst, pairs[:, place])
-        co = rows.co[:, place]
-        same += (co >= 0) & (profiles.model[co] == profiles.model[rows.target])
-    columns.add("overhead sum", np.log(overhead), 1)
-    columns.add("overhead max", np.log(worst), 1)
-    columns.add("degree", rows.degree(), 1)
-    columns.add("same model", same, 1)
-    names, table = quantities(vocabulary, profiles, effects)
+    columns: Columns, vocabulary: Vocabulary, profiles: Profiles, demands: Demands, rows: Rows
+) -> None:
+    """Add the sums, maxima and counts over co-runners."""
+    names, table = quantities(vocabulary, profiles, demands)
     _, vms, size = table.shape
     padded = np.concatenate([table, np.zeros((1, vms, size))])  # -1 finds the zeros at the end
     total = np.zeros((len(rows.co), size))
@@ -105,45 +113,41 @@ def add_co_runners(
         total += one
         np.maximum(largest, one, out=largest)
     for place, name in enumerate(names):
-        columns.add(f"co-runners' {name} sum", total[:, place], 1)
-        if not name.startswith("count"):
-            columns.add(f"co-runners' {name} max", largest[:, place], 1)
+        driver = f"co-runners' {name}" if " is " not in name else "which models run beside"
+        columns.add(driver, f"co-runners' {name} sum", total[:, place], 1)
+        if " is " not in name:
+            columns.add(driver, f"co-runners' {name} max", largest[:, place], 1)
     for name, values in measured_tables(vocabulary, profiles):
         own = np.nan_to_num(values[rows.target, rows.vm])
-        columns.add(f"group's {name}", own + total[:, names.index(name)], 1)
-    return overhead
+        sum_of_all = own + total[:, names.index(name)]
+        columns.add(f"co-runners' {name}", f"group's {name}", sum_of_all, 1)
 
 
 def quantities(
-    vocabulary: Vocabulary, profiles: Profiles, effects: Effects
+    vocabulary: Vocabulary, profiles: Profiles, demands: Demands
 ) -> tuple[list[str], np.ndarray]:
     """Return what is summed over co-runners: names (Q,) and a table (K, V, Q), all >= 0."""
     shape = profiles.solo.shape
-    best = np.fmin(np.nanmin(with_column(profiles.elsewhere), axis=1)[:, None], profiles.solo)
-    sensitivity = np.exp(np.clip(effects.sensitivity(profiles), -5.0, 5.0))
+    fastest = np.concatenate([profiles.elsewhere, np.full((shape[0], 1), np.inf)], axis=1)
+    best = np.fmin(np.fmin.reduce(fastest, axis=1)[:, None], profiles.solo)
     found: list[tuple[str, np.ndarray]] = [
-        ("aggressiveness", effects.aggressiveness(profiles)),
-        ("sensitivity", sensitivity),
+        ("demand", demands.demand),
+        ("sensitivity", demands.reaction),
         ("load", profiles.share()),
-        ("inverse solo", 1.0 / profiles.solo),
-        ("solo", profiles.solo),
+        ("solo throughput", 1.0 / profiles.solo),
+        ("solo latency", profiles.solo),
         ("saturation", profiles.solo / best),
         *measured_tables(vocabulary, profiles),
     ]
     for place, name in enumerate(vocabulary.model_numbers):
-        found.append((f"model {name}", np.broadcast_to(profiles.numbers[:, [place]], shape)))
+        found.append((name, np.broadcast_to(profiles.numbers[:, [place]], shape)))
     for place, (name, values) in enumerate(vocabulary.model_texts.items()):
         for code, value in enumerate(values):
             is_value = (profiles.texts[:, [place]] == code).astype(float)
-            found.append((f"count {name} {value}", np.broadcast_to(is_value, shape)))
+            found.append((f"{name} is {value}", np.broadcast_to(is_value, shape)))
     table = np.stack([values for _, values in found], axis=2)
     finite = np.where(np.isfinite(table), table, 0.0)
     return [name for name, _ in found], np.maximum(finite, 0.0)
-
-
-def with_column(table: np.ndarray) -> np.ndarray:
-    """Return the table (K, V) with a last column of infinity, so that no row lacks a minimum."""
-    return np.concatenate([table, np.full((len(table), 1), np.inf)], axis=1)
 
 
 def measured_tables(vocabulary: Vocabulary, profiles: Profiles) -> list[tuple[str, np.ndarray]]:

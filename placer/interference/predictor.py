@@ -2,8 +2,8 @@
 
 After Mendoza et al., "Interference-Aware Scheduling for Inference Serving" (EuroMLSys 2021,
 doi 10.1145/3437984.3458837), widened from pairs to groups of any co-location degree:
-slowdown = 1 + start * exp(trees), where the start is a mean of the summed pair overheads and of
-degree - 1, and the trees may only rise as co-runners are added.
+slowdown = contention * exp(trees), where the contention is a formula of learned demands that holds
+for every degree, and the trees may only rise as co-runners are added.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from placer.errors import InputError, near_name
 from placer.interference.bound_predictor import BoundPredictor
+from placer.interference.calibrate import calibrate
 from placer.interference.calibration import Calibration
-from placer.interference.effects import Effects
+from placer.interference.contention import Contention
 from placer.interference.features import build
 from placer.interference.measurements import Known, Measurements
 from placer.interference.profiles import (
@@ -34,10 +35,13 @@ from placer.interference.profiles import (
     compile_profiles,
     make_vocabulary,
 )
-from placer.interference.training import Settings, calibrate, describe, fit, make_examples
+from placer.interference.training import Settings, describe, fit, make_examples
 from placer.interference.trees import MANY, Trees
 
-FORMAT, VERSION = "placer/predictor", 1
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT, VERSION = "placer/predictor", 2
 T = TypeVar("T")
 
 
@@ -48,14 +52,14 @@ class Predictor:
         self,
         known: Known,
         vocabulary: Vocabulary,
-        effects: Effects,
+        contention: Contention,
         trees: Trees,
         calibration: Calibration,
         metadata: dict[str, Any],
     ) -> None:
         self.known = known
         self.vocabulary = vocabulary
-        self.effects = effects
+        self.contention = contention
         self.trees = trees
         self.calibration = calibration
         self.metadata = metadata
@@ -79,9 +83,9 @@ class Predictor:
         # Threads wait for each other longer than they work until the data are large.
         threads = workers or (1 if len(examples.slowdown) < MANY else min(2, os.cpu_count() or 1))
         calibration = calibrate(vocabulary, examples, settings, seed, threads)
-        effects, trees = fit(vocabulary, examples, settings, seed, threads)
+        contention, trees = fit(vocabulary, examples, settings, seed, threads)
         metadata = describe(measurements, examples, settings, seed)
-        return Predictor(known, vocabulary, effects, trees, calibration, metadata)
+        return Predictor(known, vocabulary, contention, trees, calibration, metadata)
 
     def knowing(self, measurements: Measurements) -> Predictor:
         """Return the same predictor, told the features and solo runs of further measurements.
@@ -90,7 +94,7 @@ class Predictor:
         """
         known = self.known.with_others(Known.of(measurements))
         return Predictor(
-            known, self.vocabulary, self.effects, self.trees, self.calibration, self.metadata
+            known, self.vocabulary, self.contention, self.trees, self.calibration, self.metadata
         )
 
     def bind(
@@ -120,8 +124,46 @@ class Predictor:
 
     def predict(self, profiles: Profiles, rows: Rows) -> np.ndarray:
         """Return the mean slowdown (n,) of the rows' targets."""
-        columns, overhead = build(self.vocabulary, profiles, self.effects, rows)
-        return self.trees.slowdown(columns.matrix(), overhead, rows.degree())
+        columns, terms = build(self.vocabulary, profiles, self.contention, rows)
+        return self.trees.slowdown(columns.matrix(), terms.log())
+
+    def upper(
+        self, profiles: Profiles, rows: Rows, mean: np.ndarray, quantile: float
+    ) -> np.ndarray:
+        """Return the bound (n,) that holds with probability `quantile`, given the means (n,)."""
+        models, vms = self.strangers(profiles)
+        members = np.column_stack([rows.target, rows.co])
+        strange = ((members >= 0) & models[members]).any(axis=1)
+        return self.calibration.upper(mean, rows.degree(), quantile, strange, vms[rows.vm])
+
+    def encoding(self) -> pd.DataFrame:
+        """Return the learned two-dimensional encoding of the VM types: vm_type, x and y.
+
+        x is the mean over the trained models of the log share of the VM that one replica takes,
+        y the mean log of how hard a model reacts to company there. Both are drawn towards what
+        the VM type's features say, so that few runs, or none, place a new VM type.
+        """
+        import pandas as pd
+
+        models = [ModelProfile(name) for name in self.metadata["models"]]
+        vm_types = [VmTypeProfile(name) for name in self.known.vm_types]
+        profiles = compile_profiles(self.vocabulary, self.known, models, vm_types)
+        demands = self.contention.demands(self.vocabulary, profiles)
+        return pd.DataFrame({
+            "vm_type": list(self.known.vm_types),
+            "x": np.log(demands.own).mean(axis=0),
+            "y": np.log(demands.reaction).mean(axis=0),
+        })  # fmt: skip
+
+    def strangers(self, profiles: Profiles) -> tuple[np.ndarray, np.ndarray]:
+        """Return which kinds (K,) and VM types (V,) were never measured in a group."""
+        names = [*self.vocabulary.models, None]
+        vm_names = [*self.vocabulary.vm_types, None]
+        models, vms = set(self.metadata["models"]), set(self.metadata["vm_types"])
+        return (
+            np.array([names[one] not in models for one in profiles.model], dtype=bool),
+            np.array([vm_names[one] not in vms for one in profiles.vm], dtype=bool),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the predictor as plain JSON data."""
@@ -132,7 +174,7 @@ class Predictor:
             "metadata": self.metadata,
             "vocabulary": self.vocabulary.to_json(),
             "known": asdict(self.known),
-            "effects": self.effects.to_json(),
+            "contention": self.contention.to_json(),
             "calibration": self.calibration.to_json(),
             "checksum": checksum(model),
             "model": model,
@@ -193,16 +235,16 @@ class Predictor:
         metadata = read_part(data, "metadata", read_metadata)
         vocabulary = read_part(data, "vocabulary", lambda part: Vocabulary(**part))
         known = read_part(data, "known", lambda part: Known(**part))
-        effects = read_part(data, "effects", Effects.from_json)
+        contention = read_part(data, "contention", Contention.from_json)
         calibration = read_part(data, "calibration", Calibration.from_json)
 
         def read_trees(model: Any) -> Trees:
             if checksum(model) != data.get("checksum"):
                 raise ValueError("the checksum does not fit")
-            return Trees.from_json(model, float(metadata["settings"]["start_mix"]))
+            return Trees.from_json(model)
 
         trees = read_part(data, "model", read_trees)
-        return Predictor(known, vocabulary, effects, trees, calibration, metadata)
+        return Predictor(known, vocabulary, contention, trees, calibration, metadata)
 
 
 def check_header(data: Any) -> None:
@@ -213,6 +255,11 @@ def check_header(data: Any) -> None:
     version = data.get("version")
     if type(version) is not int or version < 1:
         raise InputError(f"found {version!r}; expected {VERSION}", path="version")
+    if version < VERSION:
+        raise InputError(
+            f"found {version}, from an older placer; this one reads {VERSION}: train it again",
+            path="version",
+        )
     if version > VERSION:
         raise InputError(
             f"found {version}, from a newer placer; this one reads up to {VERSION}",

@@ -60,7 +60,8 @@ class Profiles:
     Codes are places in the vocabulary; the number after the last is a name never trained on.
     `solo` (K, V) is in ms; `elsewhere` (K, trained VM types) is the solo latency on each VM type
     of the training data; `throughput` (1/s), `cpu` and `memory` (K, V) are measured alone;
-    `load` (K, V) is the offered load, rate x solo latency, 1 for closed loop.
+    `load` (K, V) is the offered load, rate x solo latency, 1 for closed loop, which `closed` (K,)
+    marks.
     """
 
     model: np.ndarray
@@ -76,6 +77,7 @@ class Profiles:
     vm: np.ndarray
     vm_numbers: np.ndarray
     vm_texts: np.ndarray
+    closed: np.ndarray
 
     def share(self) -> np.ndarray:
         """Return the offered load (K, V) bounded to what one replica can make of a VM."""
@@ -204,6 +206,7 @@ def compile_profiles(
         vm=np.array([code(vocabulary.vm_types, name) for name in names], dtype=int),
         vm_numbers=numeric(vocabulary.vm_numbers, vms),
         vm_texts=coded(vocabulary.vm_texts, vms),
+        closed=np.isnan(rates),
     )
 
 

@@ -1,4 +1,4 @@
-"""Fits the effects, the trees and the calibration to measured groups."""
+"""Fits the contention and the trees to measured groups."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from placer._version import __version__
 from placer.errors import InputError
-from placer.interference.calibration import Calibration
-from placer.interference.effects import Effects
+from placer.interference.contention import Contention
+from placer.interference.contention_fit import fit_contention
 from placer.interference.features import build
 from placer.interference.measurements import Known, Measurements
 from placer.interference.profiles import (
@@ -22,24 +22,23 @@ from placer.interference.profiles import (
     Vocabulary,
     compile_profiles,
 )
-from placer.interference.trees import Trees, start
+from placer.interference.trees import Trees
 
 
 @dataclass(frozen=True)
 class Settings:
     """How the trees are grown; the defaults were chosen on held-out groups."""
 
-    trees: int = 250
-    learning_rate: float = 0.1
-    depth: int = 5
+    trees: int = 120
+    learning_rate: float = 0.05
+    depth: int = 4
     row_share: float = 0.8
     column_share: float = 0.6
     least_weight: float = 0.5
-    ridge: float = 1.0
+    ridge: float = 5.0
     turning_point: float = 0.1  # log errors above this count linearly, as they do in MAPE
-    start_mix: float = 0.5  # exponent of the pair overheads in the start; the rest is degree - 1
     unseen_weight: float = 0.15  # weight of the copies of rows whose models are played unseen
-    encoding_folds: int = 10
+    encoding_folds: int = 8
     calibration_folds: int = 5
 
 
@@ -95,101 +94,77 @@ def folds(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).permutation(number_of) % min(count, number_of))[place]
 
 
-def calibrate(
-    vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
-) -> Calibration:
-    """Return the calibration from predictions of groups that the fit has not seen."""
-    if settings.calibration_folds < 2:
-        return Calibration({}, {})
-    fold = folds(examples.mix, settings.calibration_folds, seed + 1)
-    predicted = np.full(len(fold), np.nan)
-    for one in range(fold.max() + 1 if fold.max() > 0 else 0):
-        held = np.flatnonzero(fold == one)
-        effects, trees = fit(
-            vocabulary, examples.take(np.flatnonzero(fold != one)), settings, seed, threads
-        )
-        rows = examples.rows.take(held)
-        columns, overhead = build(vocabulary, examples.profiles, effects, rows)
-        predicted[held] = trees.slowdown(columns.matrix(), overhead, rows.degree())
-    known = np.isfinite(predicted)
-    degree = examples.rows.degree()
-    return Calibration.fit(examples.slowdown[known], predicted[known], degree[known])
-
-
 def fit(
     vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
-) -> tuple[Effects, Trees]:
-    """Fit the effects, then the trees on features whose effects have not seen their row."""
+) -> tuple[Contention, Trees]:
+    """Fit the contention, then the trees on the contention of fits that have not seen their row."""
     profiles, rows, slowdown = examples.profiles, examples.rows, examples.slowdown
-    effects = Effects.fit(vocabulary, profiles, rows, slowdown)
-    parts = []
-    fold = folds(examples.mix, settings.encoding_folds, seed + 2)
-    for one in range(fold.max() + 1):
-        held = fold == one
-        parts.append((held, held, 1.0))
-    if settings.unseen_weight > 0:
-        parts.extend(unseen_parts(examples, settings, seed))
-    matrices, overheads, places, weights = [], [], [], []
-    for held, without, weight in parts:
-        some = rows.take(held)
-        rest = Effects.fit(vocabulary, profiles, rows.take(~without), slowdown[~without])
-        columns, overhead = build(vocabulary, profiles, rest, some)
+    contention = fit_contention(vocabulary, profiles, rows, slowdown)
+    matrices, logs, places, weights = [], [], [], []
+    for held, weight in parts_to_encode(examples, settings, seed):
+        rest = fit_contention(
+            vocabulary, profiles, rows.take(~held), slowdown[~held], begin=contention
+        )
+        columns, terms = build(vocabulary, profiles, rest, rows.take(held))
         matrices.append(columns.matrix())
-        overheads.append(start(overhead, some.degree(), settings.start_mix))
+        logs.append(terms.log())
         places.append(np.flatnonzero(held))
         weights.append(np.full(len(places[-1]), weight))
-    place = np.concatenate(places)
     booster = boost(
         np.concatenate(matrices),
         columns.constraints,
-        slowdown[place],
-        np.concatenate(overheads),
+        np.log(slowdown[np.concatenate(places)]) - np.concatenate(logs),
         np.concatenate(weights),
         settings,
         seed,
         threads,
     )
-    return effects, Trees(booster, settings.start_mix)
+    return contention, Trees(booster)
 
 
-def unseen_parts(
+def parts_to_encode(
     examples: Examples, settings: Settings, seed: int
-) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """Return copies of the rows to encode as if some of their models had never been measured."""
+) -> list[tuple[np.ndarray, float]]:
+    """Return masks (n,) of rows to leave out and then to encode, with the weight of their copies.
+
+    Each row comes once with its mix left out, and once more as if some of its models had never
+    been measured.
+    """
+    fold = folds(examples.mix, settings.encoding_folds, seed + 2)
+    parts = [(fold == one, 1.0) for one in range(fold.max() + 1)]
+    if settings.unseen_weight > 0:
+        touched = without_models(examples, settings.encoding_folds, seed + 3)
+        parts.extend((held, settings.unseen_weight) for held in touched)
+    return parts
+
+
+def without_models(examples: Examples, count: int, seed: int) -> list[np.ndarray]:
+    """Return for each fold of models a mask (n,) of the rows that have one of them."""
     rows, model = examples.rows, examples.profiles.model
-    fold = folds(np.arange(model.max() + 1), settings.encoding_folds, seed + 3)
+    fold = folds(np.arange(model.max() + 1), count, seed)
     of_co = np.where(rows.co >= 0, fold[model[rows.co]], -1)
     of_target = fold[model[rows.target]]
-    parts = []
-    for one in range(fold.max() + 1):
-        touched = (of_target == one) | (of_co == one).any(axis=1)
-        if touched.any() and not touched.all():
-            parts.append((touched, touched, settings.unseen_weight))
-    return parts
+    masks = [(of_target == one) | (of_co == one).any(axis=1) for one in range(fold.max() + 1)]
+    return [mask for mask in masks if mask.any() and not mask.all()]
 
 
 def boost(
     features: np.ndarray,
     constraints: list[int],
-    slowdown: np.ndarray,
-    begin: np.ndarray,
+    goal: np.ndarray,
     weight: np.ndarray,
     settings: Settings,
     seed: int,
     threads: int,
 ) -> Any:
-    """Grow monotone trees f so that 1 + begin * exp(f) has the least error in log slowdown."""
+    """Grow monotone trees with the least error to the logarithms `goal` (n,)."""
     import xgboost
 
-    goal = np.log(slowdown)
-
     def objective(margin: np.ndarray, _: Any) -> tuple[np.ndarray, np.ndarray]:
-        # Gauss-Newton on log(1 + begin * exp(f)), pseudo-Huber so that outliers count as in MAPE.
-        overhead = begin * np.exp(np.clip(margin.astype(np.float64), -20.0, 20.0))
-        error = np.log1p(overhead) - goal
-        slope = np.maximum(overhead / (1.0 + overhead), 0.05)
+        # Pseudo-Huber, so that outliers count as they do in MAPE.
+        error = margin.astype(np.float64) - goal
         robust = weight / np.sqrt(1.0 + (error / settings.turning_point) ** 2)
-        return error * slope * robust, slope**2 * robust + 1e-6
+        return error * robust, robust + 1e-6
 
     parameters = {
         "max_depth": settings.depth,

@@ -1,4 +1,4 @@
-"""The boosted trees, with the form around them that holds for every co-location degree."""
+"""The boosted trees that correct the contention, for every co-location degree and VM type."""
 
 from __future__ import annotations
 
@@ -17,27 +17,37 @@ class Trees:
     """The boosted trees with the form around them."""
 
     booster: Any
-    start_mix: float
 
-    def slowdown(
-        self, features: np.ndarray, overhead: np.ndarray, degree: np.ndarray
-    ) -> np.ndarray:
-        """Return 1 + start * exp(trees) (n,) for float32 features (n, columns)."""
+    def slowdown(self, features: np.ndarray, contention: np.ndarray) -> np.ndarray:
+        """Return max(1, contention * exp(trees)) (n,) for float32 features (n, columns).
+
+        `contention` (n,) is the logarithm of the slowdown that the trees correct.
+        """
         if not len(features):
             return np.ones(0)
         self.booster.set_param(
             {"nthread": 1 if len(features) < MANY else min(2, os.cpu_count() or 1)}
         )
         margin = self.booster.inplace_predict(features, predict_type="margin")
-        begin = start(overhead, degree, self.start_mix)
-        return 1.0 + begin * np.exp(margin.astype(np.float64))
+        return np.maximum(np.exp(contention + margin.astype(np.float64)), 1.0)
+
+    def contributions(self, features: np.ndarray) -> np.ndarray:
+        """Return what each feature adds to the trees' logarithm (n, columns + 1).
+
+        Shapley values; the last column is the same for every row, and a row adds up to the trees'
+        value.
+        """
+        import xgboost
+
+        data = xgboost.DMatrix(features, nthread=1)
+        return np.asarray(self.booster.predict(data, pred_contribs=True), dtype=np.float64)
 
     def to_json(self) -> Any:
         """Return XGBoost's own JSON."""
         return json.loads(bytes(self.booster.save_raw("json")))
 
     @staticmethod
-    def from_json(data: Any, start_mix: float) -> Trees:
+    def from_json(data: Any) -> Trees:
         """Build from XGBoost's own JSON; raises ValueError."""
         import xgboost
 
@@ -46,9 +56,4 @@ class Trees:
             booster.load_model(bytearray(json.dumps(data).encode()))
         except xgboost.core.XGBoostError as error:
             raise ValueError(str(error).splitlines()[0]) from None
-        return Trees(booster, start_mix)
-
-
-def start(overhead: np.ndarray, degree: np.ndarray, mix: float) -> np.ndarray:
-    """Return the overhead (n,) before the trees: a geometric mean that no co-runner can lower."""
-    return overhead**mix * (degree - 1.0) ** (1.0 - mix)
+        return Trees(booster)
