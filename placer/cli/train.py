@@ -6,7 +6,7 @@ import click
 
 
 @click.command("train")
-@click.argument("measurements", type=click.Path())
+@click.argument("measurements", nargs=-1, required=True, type=click.Path())
 @click.option(
     "-o",
     "--output",
@@ -22,17 +22,18 @@ import click
     help="Seed of every random choice.",
 )
 @click.option("--workers", default=None, type=click.IntRange(1), help="Threads to use.")
-def command(measurements: str, output: str, seed: int, workers: int | None) -> None:
+def command(measurements: tuple[str, ...], output: str, seed: int, workers: int | None) -> None:
     """Fit the unified predictor to MEASUREMENTS.
 
     MEASUREMENTS is a folder with measurements.csv (or .parquet), models.csv and vm_types.csv.
+    Several are joined.
     """
     import json
 
-    from placer.interference.measurements import read_measurements
+    from placer.interference.joined import read_folders
     from placer.interference.predictor import Predictor
 
-    data = read_measurements(measurements)
+    data = read_folders(measurements)
     predictor = Predictor.train(data, seed=seed, workers=workers)
     if output == "-":
         click.echo(json.dumps(predictor.to_json(), allow_nan=False))
