@@ -196,7 +196,8 @@ def measure(
             learn(plan, campaign, shapes)
             return data
         groups = designed(plan, shapes, names, data)
-        again = groups[: round(REPEATED_SHARE * len(groups))] * (REPEATS_OF_GROUP - 1)
+        some = shuffled(groups, plan.seed + 2)[: round(REPEATED_SHARE * len(groups))]
+        again = some * (REPEATS_OF_GROUP - 1)
         solos = design.solos_needed(groups)
         opened = [group for group in solos if group.rates[0] is not None]
         closed = [group for group in solos if group.rates[0] is None]
