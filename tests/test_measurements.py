@@ -149,3 +149,8 @@ def test_an_empty_or_broken_table_is_refused(tmp_path: Path) -> None:
     assert "cannot be read as a table" in refusal(tmp_path)
     (tmp_path / "measurements.csv").write_bytes(b"\xff\xfe\x00\x81run,vm")
     assert "cannot be read as a table" in refusal(tmp_path)
+
+
+def test_a_code_that_reads_as_a_huge_number_is_a_name(tmp_path: Path) -> None:
+    data = read_measurements(write(tmp_path, vm_types="vm_type,host\nc2,075e48"))
+    assert data.vm_types.loc["c2", "host"] == "075e48"

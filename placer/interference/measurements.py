@@ -28,6 +28,7 @@ NUMBERS = (
 )
 POSITIVE = ("rate_rps", "latency_ms_p50", "latency_ms_p95", "latency_ms_p99")
 COLUMNS = ("run", "vm_type", "model", *NUMBERS, "source")
+LARGEST = 1e30  # a code such as 12e45 is a name, though it reads as a number
 PROFILE = ("latency_ms_p50", "throughput_rps", "cpu_util", "memory_mib")
 
 
@@ -322,7 +323,7 @@ def feature_table(raw: pd.DataFrame, key: str, source: str) -> pd.DataFrame:
         if column == key:
             continue
         values = pd.to_numeric(raw[column], errors="coerce").astype(float)
-        numeric = bool((np.isfinite(values) | raw[column].isna()).all())
+        numeric = bool(((values.abs() < LARGEST) | raw[column].isna()).all())
         cells = values if numeric else raw[column].map(lambda x: None if x is None else str(x))
         table[str(column)] = cells.to_numpy(dtype=float if numeric else object)
     return table

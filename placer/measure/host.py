@@ -105,7 +105,7 @@ def describe() -> dict[str, Any]:
         "memory_gib": round(memory_gib(), 1),
     }
     text = "|".join(f"{name}={value}" for name, value in sorted(facts.items()))
-    facts["host"] = hashlib.sha256(text.encode()).hexdigest()[:6]
+    facts["host"] = "h" + hashlib.sha256(text.encode()).hexdigest()[:6]
     facts["kernel"] = platform.release()
     facts["python"] = platform.python_version()
     facts["onnxruntime"] = metadata.version("onnxruntime")
