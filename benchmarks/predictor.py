@@ -1,34 +1,71 @@
 """Error of the unified predictor on held-out groups, beside the mean and an additive model.
 
-`python benchmarks/predictor.py [--data FOLDER] [--smoke]` prints one table. Figures are percent
-of the measured slowdown; no run is on both sides of a split.
+`python benchmarks/predictor.py [--data FOLDER] [--only TEXT] [--smoke]` prints one table and
+writes benchmarks/results/predictor.parquet. Figures are percent of the measured slowdown; no run
+is on both sides of a split, and replicas that share one published reading count once.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import machine
 import numpy as np
 
 from placer.interference.evaluate import cross_validate
 from placer.interference.measurements import Measurements, read_measurements
 from placer.interference.predictor import Settings
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-# data set, what is held out, grouping
-CASES = (
-    ("parvagpu", "configurations, 5 folds", "configuration"),
-    ("parvagpu", "models, 5 folds", "model"),
-    ("parvagpu", "degree 4 and 5, trained on 2 and 3", "degree"),
-    ("gavel_motivation", "pairs on every GPU, 5 folds", "mix"),
-    ("gavel_motivation", "models, 5 folds", "model"),
-)
-SMOKE = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=2)
+HERE = Path(__file__).resolve().parent
+PUBLISHED = HERE.parents[1] / "shared" / "data"
+OWN = HERE.parent / "instances" / "measured"
+SMOKE = Settings(trees=60, learning_rate=0.1, encoding_folds=4, calibration_folds=2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is held out of a data set, how it is asked for, and the error that is aimed at."""
+
+    held_out: str
+    split: dict[str, Any]
+    target: float | None = None
+    names: tuple[str, ...] = ()  # of held-out VM types to show apart
+
+
+INNER = ("A100-MIG-2g", "A100-MIG-3g", "A100-MIG-4g")
+ONE_MODEL = {"grouping": "model", "folds": None, "calibrate": False}
+CASES = {
+    "parvagpu": (
+        Case("configurations, 5 folds", {"grouping": "configuration"}, 5.0),
+        Case("one model (architecture and batch)", ONE_MODEL, 8.5),
+        Case("models, 5 folds", {"grouping": "model"}),
+        Case("one architecture", {"grouping": "family"}, 8.5),
+        Case("degree 4-5, trained on 2-3", {"grouping": "degree"}, 5.5),
+        Case("one VM type", {"grouping": "vm_type"}, 8.0, names=INNER),
+        Case("one VM type but 10 runs", {"grouping": "vm_type", "calibration_runs": 10}, 8.0),
+    ),
+    "gavel_motivation": (
+        Case("pairs on every GPU, 5 folds", {"grouping": "mix"}, 3.7),
+        Case("one model (architecture and batch)", ONE_MODEL),
+        Case("models, 5 folds", {"grouping": "model"}),
+        Case("one architecture", {"grouping": "family"}, 15.0),
+        Case("one VM type but 10 runs", {"grouping": "vm_type", "calibration_runs": 10}),
+    ),
+    "own": (
+        Case("groups, 5 folds", {"grouping": "mix"}, 5.0),
+        Case("one model", ONE_MODEL, 10.0),
+        Case("models, 5 folds", {"grouping": "model"}),
+        Case("degree 4-6, trained on 2-3", {"grouping": "degree"}, 8.0),
+        Case("one VM type but 10 runs", {"grouping": "vm_type", "calibration_runs": 10}, 8.0),
+        Case("one VM type", {"grouping": "vm_type"}),
+    ),
+}
 
 
 def write_synthetic(folder: Path, seed: int = 0, runs: int = 150) -> None:
@@ -55,49 +92,117 @@ def write_synthetic(folder: Path, seed: int = 0, runs: int = 150) -> None:
         (folder / f"{name}.csv").write_text("\n".join(text) + "\n")
 
 
-def show(
-    label: str, measurements: Measurements, grouping: str, folds: int, settings: Settings | None
-) -> None:
-    """Print one row: the errors of the three predictors and the bound's coverage."""
+def noise_floor(measurements: Measurements) -> float | None:
+    """Return the error in percent of predicting a run by the median of its repeats; None if none.
+
+    Repeats are runs of one configuration.
+    """
+    found = []
+    targets = measurements.targets()
+    key = ["configuration", "model", targets["rate_rps"].fillna(-1.0)]
+    for values in targets.groupby(key)["slowdown"].apply(np.array):
+        if len(values) > 1:
+            for place, value in enumerate(values):
+                found.append(abs(np.median(np.delete(values, place)) / value - 1.0))
+    return 100.0 * float(np.mean(found)) if found else None
+
+
+def measure(
+    name: str, data: Measurements, case: Case, settings: Settings | None, folds: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one case: all that was held out and, if asked for, some VM types apart."""
     start = time.perf_counter()
-    found = cross_validate(measurements, folds, grouping, settings=settings)
+    found = cross_validate(data, **{"folds": folds, "settings": settings, **case.split})
     score = {one["predictor"]: one for one in found}
     unified = score["unified"]
-    print(
-        f"{label:56} {unified['targets']:6d} {unified['mape']:8.2f} {unified['median_ape']:8.2f} "
-        f"{score['additive']['mape']:9.2f} {score['mean']['mape']:7.2f} "
-        f"{unified['coverage']:9.1f} {time.perf_counter() - start:7.1f}",
-        flush=True,
+    row = {
+        "data": name,
+        "held_out": case.held_out,
+        "targets": unified["targets"],
+        "mape": unified["mape"],
+        "median_ape": unified["median_ape"],
+        "aimed_at": None if case.names else case.target,
+        "additive": score["additive"]["mape"],
+        "mean": score["mean"]["mape"],
+        "coverage": unified.get("coverage"),
+        "noise_floor": noise_floor(data),
+        "seconds": time.perf_counter() - start,
+    }
+    yield row
+    if case.split["grouping"] == "vm_type":
+        empty = dict.fromkeys(("median_ape", "additive", "mean", "coverage", "seconds"))
+        for vm, error, count in unified["folds"]:
+            aim = case.target if not case.names or vm in case.names else None
+            yield row | empty | {"held_out": f"  {vm}", "mape": error, "targets": count,
+                                 "aimed_at": aim}  # fmt: skip
+
+
+def show(row: dict[str, Any]) -> str:
+    """Return `row` as one line of the table."""
+
+    def number(name: str, width: int, digits: int = 2) -> str:
+        value = row[name]
+        return f"{'-' if value is None else format(value, f'.{digits}f'):>{width}}"
+
+    return (
+        f"{row['data'] + ': ' + row['held_out']:56} {row['targets']:6d} {number('mape', 7)} "
+        f"{number('aimed_at', 9, 1)} {number('median_ape', 8)} {number('additive', 9)} "
+        f"{number('mean', 7)} {number('coverage', 9, 1)} {number('noise_floor', 6)} "
+        f"{number('seconds', 8, 1)}"
     )
+
+
+def data_sets(published: Path) -> Iterator[tuple[str, Path, tuple[Case, ...]]]:
+    """Yield name, folder and cases of each data set that is there; say which are not."""
+    folders = {name: published / name for name in ("parvagpu", "gavel_motivation")}
+    folders |= {f"own {name}": OWN / name for name in ("broad", "complete")}
+    for name, folder in folders.items():
+        cases = CASES["own" if name.startswith("own") else name]
+        if any((folder / f"measurements.{form}").is_file() for form in ("csv", "parquet")):
+            yield name, folder, cases
+        else:
+            print(f"(skipped {name}: no measurements in {folder.parent.name}/{folder.name})")
+
+
+def save(rows: list[dict[str, Any]], name: str) -> None:
+    """Write the rows with machine and versions to benchmarks/results/NAME.parquet."""
+    import pandas as pd
+
+    folder = HERE / "results"
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame(rows).assign(machine=machine.describe()).to_parquet(folder / f"{name}.parquet")
 
 
 def main() -> None:
     """Run the benchmark."""
-    import xgboost
-
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="folder with the data sets")
+    parser.add_argument("--data", type=Path, default=PUBLISHED, help="folder of published data")
+    parser.add_argument("--only", default="", help="only rows whose label holds this text")
     parser.add_argument("--smoke", action="store_true", help="a quick run, to see that it works")
     options = parser.parse_args()
-    print(f"{platform.platform()}, {platform.machine()}, {os.cpu_count()} cores; "
-          f"Python {platform.python_version()}, numpy {np.__version__}, "
-          f"xgboost {xgboost.__version__}")  # fmt: skip
+    print(machine.describe())
     if options.smoke:
         print("Smoke run: few trees and 2 folds; not the predictor's real figures.")
     settings, folds = (SMOKE, 2) if options.smoke else (None, 5)
-    print(f"{'data: held out':56} {'rows':>6} {'MAPE %':>8} {'median %':>8} {'additive':>9} "
-          f"{'mean':>7} {'coverage':>9} {'seconds':>7}")  # fmt: skip
-    cases = [case for case in CASES if (options.data / case[0]).is_dir()]
-    if options.smoke:
-        cases = [case for case in cases if case[2] in ("configuration", "mix")]
-    for name, held_out, grouping in cases:
-        label = f"{name}: {held_out if not options.smoke else held_out.split(',')[0]}"
-        show(label, read_measurements(options.data / name), grouping, folds, settings)
-    if not cases:
-        print(f"(no data sets in {options.data}: a synthetic set stands in)")
+    chosen = list(data_sets(options.data))
+    print(f"{'data: held out':56} {'rows':>6} {'MAPE %':>7} {'aimed at':>9} {'median %':>8} "
+          f"{'additive':>9} {'mean':>7} {'coverage':>9} {'noise':>6} {'seconds':>8}")  # fmt: skip
+    rows = []
+    for name, folder, cases in chosen:
+        asked = [case for case in cases if options.only in f"{name}: {case.held_out}"]
+        for case in asked[:1] if options.smoke else asked:
+            for row in measure(name, read_measurements(folder), case, settings, folds):
+                rows.append(row)
+                print(show(row), flush=True)
+    if not chosen:
+        print("(a synthetic set stands in)")
         with tempfile.TemporaryDirectory() as folder:
             write_synthetic(Path(folder))
-            show("SYNTHETIC: groups", read_measurements(folder), "mix", folds, settings)
+            case = Case("groups", {"grouping": "mix"})
+            rows = list(measure("SYNTHETIC", read_measurements(folder), case, settings, folds))
+        print(show(rows[0]))
+    if not options.only:
+        save(rows, "predictor_smoke" if options.smoke else "predictor")
 
 
 if __name__ == "__main__":

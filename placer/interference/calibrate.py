@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from placer.interference.features import build
 from placer.interference.profiles import Vocabulary
 from placer.interference.training import Examples, Settings, fit, folds, without_models
 
-MODEL_FOLDS, VM_FOLDS = 4, 3
+MODEL_FOLDS, VM_FOLDS, ENCODING_FOLDS = 4, 3, 4
 
 
 def calibrate(
@@ -24,13 +25,14 @@ def calibrate(
     """
     if settings.calibration_folds < 2:
         return Calibration.none()
+    quicker = replace(settings, encoding_folds=min(settings.encoding_folds, ENCODING_FOLDS))
 
     def held_out(masks: Iterable[np.ndarray]) -> np.ndarray:
         found = np.full(len(examples.slowdown), np.nan)
         for mask in masks:
             if not mask.any() or mask.all():
                 continue
-            learned = fit(vocabulary, examples.take(~mask), settings, seed, threads)
+            learned = fit(vocabulary, examples.take(~mask), quicker, seed, threads)
             columns, terms = build(
                 vocabulary, examples.profiles, learned[0], examples.rows.take(mask)
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -210,8 +211,8 @@ def sparse(
 
     places = [code[:, None] for code in codes]
     values = [np.ones((len(code), 1)) for code in codes]
-    for at, block in dense:
-        places.append(np.broadcast_to(at, block.shape))
+    for where, block in dense:
+        places.append(np.broadcast_to(where, block.shape))
         values.append(block)
     for at, column in columns.items():
         places.append(np.full((len(column), 1), at))
@@ -249,11 +250,7 @@ def descend(
         downhill = -(across @ (weight * error) + penalty * (theta - prior))
         damped = penalty + DAMPING
         diagonal = damped + across.power(2) @ weight
-        step = solve(
-            lambda x, s=slopes, a=across, w=weight, d=damped: a @ (w * (s @ x)) + d * x,
-            downhill,
-            diagonal,
-        )
+        step = solve(partial(curved, slopes, across, weight, damped), downhill, diagonal)
         before = best
         for share in (1.0, 0.5, 0.2, 0.05):
             tried = np.clip(theta + share * np.clip(step, -LONGEST, LONGEST), low, high)
@@ -264,6 +261,14 @@ def descend(
         if before - best <= ENOUGH * before:
             break
     return theta
+
+
+def curved(
+    slopes: Any, across: Any, weight: np.ndarray, damped: np.ndarray, x: np.ndarray
+) -> np.ndarray:
+    """Return the damped Gauss-Newton matrix times x."""
+    product: np.ndarray = across @ (weight * (slopes @ x)) + damped * x
+    return product
 
 
 def solve(

@@ -135,36 +135,47 @@ def cross_validate(
     """Train and test on grouped folds; return the scores of the predictor and two baselines.
 
     One dict each for `unified`, `mean` (the mean slowdown) and `additive` (a linear model of
-    overheads, see `additive`), as from `scores`, percent. Raises InputError where there are too
-    few runs for two sides, UsageError for an unknown `grouping` (see `splits`).
+    overheads, see `additive`), as from `scores`, percent. `unified` also has `folds`: for each
+    one its VM types, error and count. Raises InputError where there are too few runs for two
+    sides, UsageError for an unknown `grouping` (see `splits`).
     """
     settings = settings or Settings()
     if not calibrate:
         settings = replace(settings, calibration_folds=0)
-    found: dict[str, list[np.ndarray]] = {"unified": [], "mean": [], "additive": []}
-    measured, bounds = [], []
-    sides = splits(measurements, grouping, folds, seed, largest_degree, calibration_runs)
-    for train, test in sides:
+    parts, by_fold = [], []
+    for train, test in splits(
+        measurements, grouping, folds, seed, largest_degree, calibration_runs
+    ):
         if not train or not test:
             raise InputError("has too few different runs to split", source=measurements.source)
-        learned = measurements.with_runs(train)
+        learned, held = measurements.with_runs(train), measurements.with_runs(test)
         predictor = Predictor.train(learned, seed=seed, workers=workers, settings=settings)
-        held = measurements.with_runs(test)
-        examples, predicted, upper = predict_examples(predictor, held)
-        known = make_examples(predictor.vocabulary, predictor.known, learned)
-        found["unified"].append(predicted)
-        found["mean"].append(np.full(len(predicted), known.slowdown.mean()))
-        found["additive"].append(additive(known, examples))
-        measured.append(examples.slowdown)
-        bounds.append(upper)
-    truth = np.concatenate(measured)
-    bound = np.concatenate(bounds) if calibrate else None
-    return [
-        {"predictor": name, **scores(truth, np.concatenate(parts), bound)}
-        if name == "unified"
-        else {"predictor": name, **scores(truth, np.concatenate(parts))}
-        for name, parts in found.items()
-    ]
+        parts.append(compare(predictor, learned, held))
+        error = scores(parts[-1]["measured"], parts[-1]["unified"])
+        vm_types = ", ".join(sorted(set(held.targets()["vm_type"])))
+        by_fold.append((vm_types, error["mape"], error["targets"]))
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    upper = whole["upper"] if calibrate else None
+    unified = scores(whole["measured"], whole["unified"], upper)
+    result = [{"predictor": "unified", **unified, "folds": by_fold}]
+    for name in ("mean", "additive"):
+        result.append({"predictor": name, **scores(whole["measured"], whole[name])})
+    return result
+
+
+def compare(
+    predictor: Predictor, learned: Measurements, held: Measurements
+) -> dict[str, np.ndarray]:
+    """Return measured slowdowns (n,) of `held`, the predictions, and those of the baselines."""
+    examples, predicted, upper = predict_examples(predictor, held)
+    known = make_examples(predictor.vocabulary, predictor.known, learned)
+    return {
+        "measured": examples.slowdown,
+        "unified": predicted,
+        "upper": upper,
+        "mean": np.full(len(predicted), known.slowdown.mean()),
+        "additive": additive(known, examples),
+    }
 
 
 def additive(known: Examples, asked: Examples) -> np.ndarray:
@@ -266,7 +277,7 @@ def predict_runs(
         text = np.array(bound.extrapolation(vm, asked), dtype=object)
         notes[rows[used]] = np.broadcast_to(text[:, None], asked.shape)[used]
         for at in runs if explain else []:
-            for member, factors in bound.factors(vm, members[at]).items():
+            for member, factors in bound.factors(vm, members[at].tolist()).items():
                 explanations[at[members[at] == member]] = in_words(factors)
     columns = {"slowdown": mean, "slowdown_upper": upper}
     if any(notes):

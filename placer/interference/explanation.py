@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +41,7 @@ def explain_rows(
     by_trees = predictor.trees.contributions(columns.matrix())
     found = []
     for row in range(len(rows.target)):
-        logs: Counter[str] = Counter()
+        logs: defaultdict[str, float] = defaultdict(float)
         share = usual[row] / max(usual[row].sum(), 1e-12)
         for place in np.flatnonzero(present[row]):
             name = f"demand of {names[rows.co[row, place]]}"
