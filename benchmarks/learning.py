@@ -1,11 +1,12 @@
 """Does `placer measure --budget` learn faster than measuring at random? A replay over full tables.
 
-`python benchmarks/learning.py [--only TEXT] [--seeds N] [--workers N] [--smoke]` takes sets whose
-groups are all measured, holds 30 % of the groups out, and lets two policies ask for the others in
-batches: at random, and as `placer.measure.choose` chooses. Both begin with all solo runs and the
-same 20 random groups. After 50, 100, 200 and 400 runs a predictor is trained on what was asked
-for, and its error on the groups held out is the mean absolute percentage error of slowdowns. All
-figures are means over the seeds, which draw the groups held out, the first 20 and what is random.
+`python benchmarks/learning.py [--only TEXT] [--data FOLDER] [--seeds N] [--workers N] [--smoke]`
+takes sets of measured groups, holds 30 % of the groups out, and lets two policies ask for the
+others in batches: at random, and as `placer.measure.choose` chooses. Both begin with all solo runs
+and the same 20 random groups. After 50, 100, 200 and 400 runs a predictor is trained on what was
+asked for, and its error on the groups held out is the mean absolute percentage error of slowdowns.
+All figures are means over the seeds, which draw the groups held out, the first 20 and what is
+random; "wins" is in how many of them the chooser was better.
 
 "same error" is how many runs (and measured seconds) the random policy needs, on its mean curve, to
 come as low as the chooser is at that budget; "-" where it does not with the whole pool. Rows are
@@ -204,6 +205,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="only sets whose name holds this text")
+    parser.add_argument("--data", type=Path, help="replay over this set alone")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="replays at one time")
     parser.add_argument("--smoke", action="store_true", help="a quick run on made-up data")
@@ -213,7 +215,8 @@ def main() -> None:
           f"{'same error':>11} {'random s':>9} {'chooser s':>9} {'same error':>11}")  # fmt: skip
     began = time.perf_counter()
     rows = []
-    for label, folder in SETS.items():
+    sets = SETS if options.data is None else {options.data.name: options.data}
+    for label, folder in sets.items():
         if options.smoke or options.only.lower() not in label.lower():
             continue
         if not (folder / "measurements.csv").exists():

@@ -79,8 +79,8 @@ class Disagreeing:
 
     def slowdowns(self, groups: Sequence[Group]) -> np.ndarray:
         width = max(len(group.models) for group in groups)
-        spread = np.array([[0.5 if self.about in g.models else 0.01] * width for g in groups])
-        return 2.0 + spread * np.linspace(-1, 1, 4)[:, None, None]
+        spread = np.array([[2.0 if self.about in g.models else 0.01] * width for g in groups])
+        return 3.0 + spread * np.linspace(-1, 1, 4)[:, None, None]
 
 
 @pytest.fixture
@@ -100,8 +100,9 @@ def test_groups_are_preferred_where_the_committee_disagrees(known: Measurements)
     reasons = Counter(choice.reason for choice in chosen)
     assert reasons == {DOUBT: 16, RANDOM: 4}
     doubtful = [choice for choice in chosen if choice.reason == DOUBT]
-    assert all("b" in choice.group.models for choice in doubtful)
-    assert all(choice.disagreement > 0.1 for choice in doubtful)
+    about = [choice for choice in doubtful if "b" in choice.group.models]
+    assert len(about) >= 12  # of the candidates it is 40 %
+    assert all(choice.disagreement > 0.1 for choice in about)
 
 
 def test_a_batch_does_not_ask_the_same_question_twice(known: Measurements) -> None:

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from placer.interference.predictor import Predictor
 
 MEMBERS = 6
-LIGHT = replace(Settings(), trees=60, learning_rate=0.25, depth=4, calibration_folds=0)
+LIGHT = replace(
+    Settings(),
+    trees=60,
+    learning_rate=0.1,
+    encoding_folds=3,
+    unseen_weight=0.0,
+    calibration_folds=0,
+)
 
 
 class Committee(Protocol):

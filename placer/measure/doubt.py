@@ -2,10 +2,11 @@
 
 Doubt is a covariance of the log slowdowns of all members of all groups that could be measured.
 How large it is at a member comes from the disagreement of predictors (query by committee, Seung
-et al., COLT 1992); how it hangs together comes from what members share: VM type and degree,
-target, co-runners, pairs. Groups are taken one after another, each time the one that lowers the
-mean variance over all members most (Cohn et al., "Active Learning with Statistical Models", JAIR
-1996), so that a batch does not ask the same question twice.
+et al., COLT 1992) and, since predictors can agree and all be wrong, from how little was measured
+that shares VM type and degree, target, co-runners or pairs with it. Groups are taken one after
+another, each time the one that lowers the mean variance over all members most (Cohn et al.,
+"Active Learning with Statistical Models", JAIR 1996), so that a batch does not ask the same
+question twice.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 NOISE = 0.05  # relative error of one measured slowdown that no further run would explain
 UNKNOWN = 0.3  # relative error of a slowdown of which nothing is known
-LEAST_DOUBT = 0.005  # predictors that agree may be wrong together
+MOST_KNOWN = 500  # measured groups that are weighed, the latest; predictors have seen all
 # How much of an overhead's doubt belongs to what members share; the squares are added up.
 TOGETHER, TARGET, TARGET_VM, RATE = 0.45, 0.4, 0.35, 0.25
 CO_RUNNER, CO_RUNNER_VM, PAIR, PAIR_VM, OWN = 0.4, 0.35, 0.4, 0.25, 0.3
@@ -106,7 +107,7 @@ def doubt_of(
     that predictors give, None where there are none yet.
     """
     mask = targets(groups)
-    effects = shared_effects([*groups, *known])
+    effects = shared_effects([*groups, *known[-MOST_KNOWN:]])
     new, old = effects[: int(mask.sum())], effects[int(mask.sum()) :]
     doubt = (new @ new.T).toarray()
     if old.shape[0]:
@@ -114,50 +115,32 @@ def doubt_of(
         inner = (old @ old.T).toarray() + (NOISE / UNKNOWN) ** 2 * np.eye(old.shape[0])
         doubt -= between @ np.linalg.solve(inner, between.T)
     degree = np.array([len(group.models) for group in groups])[np.nonzero(mask)[0]]
-    size = UNKNOWN * (1.0 - 1.0 / degree)  # as if slowdown were the degree
+    guess = UNKNOWN * (1.0 - 1.0 / degree)  # as if slowdown were the degree
+    size = np.outer(guess, guess)
     if predicted is not None:
-        logs = np.log(predicted[:, mask])
-        size = logs.std(axis=0, ddof=1) + LEAST_DOUBT
-    return size[:, None] * doubt * size
+        spread = np.log(predicted[:, mask]).std(axis=0, ddof=1)
+        size += np.outer(spread, spread)
+    return size * doubt
 
 
 def take(doubt: np.ndarray, groups: Sequence[Group], seconds: np.ndarray, count: int) -> list[int]:
     """Return the places of up to `count` groups, best first.
 
     `doubt` (n, n) is over the targets of `groups`, `seconds` (groups,) what measuring each takes.
-    VM types and degrees keep the shares that they have among the groups: a predictor that saw the
-    hard ones alone would err on the others. After each group the rest is judged anew.
+    After each group the rest is judged anew, as if it had been measured.
     """
     left = doubt.copy()
     places = padded_places(np.nonzero(targets(groups))[0], len(groups))
-    stratum, quota = quotas(groups, count)
     free = np.full(len(groups), True)
     taken: list[int] = []
     while len(taken) < min(count, len(groups)):
-        open_ = free & (quota[stratum] > 0)
-        gain = np.where(open_ if open_.any() else free, gains(left, places) / seconds, -1.0)
-        best = int(np.argmax(gain))
+        best = int(np.argmax(np.where(free, gains(left, places) / seconds, -1.0)))
         free[best] = False
-        quota[stratum[best]] -= 1
         taken.append(best)
         rows = places[best][places[best] >= 0]
         noisy = left[np.ix_(rows, rows)] + NOISE**2 * np.eye(len(rows))
         left -= left[:, rows] @ np.linalg.solve(noisy, left[rows])
     return taken
-
-
-def quotas(groups: Sequence[Group], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the stratum (groups,) of each group, VM type and degree, and how many to take of it.
-
-    The largest remainders get what is left over.
-    """
-    names = [(group.vm_type, len(group.models)) for group in groups]
-    _, stratum = np.unique([f"{vm} {size}" for vm, size in names], return_inverse=True)
-    share = np.bincount(stratum) / max(len(groups), 1) * count
-    quota = np.floor(share).astype(int)
-    rest = np.argsort(quota - share, kind="stable")[: count - int(quota.sum())]
-    quota[rest] += 1
-    return stratum, quota
 
 
 def padded_places(group_of: np.ndarray, groups: int) -> np.ndarray:
