@@ -1,4 +1,4 @@
-"""Writes quickstart.json and fleet-300.json: `python instances/make_instances.py [FOLDER]`.
+"""Writes synthetic-23.json and fleet-300.json: `python instances/make_instances.py [FOLDER]`.
 
 Nothing in them is measured. Slowdowns come from a contention model that is as simple as it gets:
 a replica waits for cores for the part of its time that it computes, and for memory traffic for
@@ -26,7 +26,7 @@ PARALLEL = 0.6
 LABEL = (
     "Slowdowns are synthetic (made by instances/make_instances.py from a contention model), "
     "demands and latencies are typical figures, prices are typical on-demand prices; nothing here "
-    "was measured by this project yet."
+    "was measured."
 )
 
 
@@ -113,7 +113,7 @@ class Service:
     weight: float
 
 
-QUICKSTART = {
+SMALL = {
     "resnet50": Service(4, 5.0, 1.8, 1.0),
     "mobilenet_v2": Service(3, 20.0, None, 1.0),
     "efficientnet_b0": Service(3, 12.0, 2.0, 1.0),
@@ -202,15 +202,15 @@ def model(service: Service, profile: Profile, shapes: list[Shape]) -> dict[str, 
     return entry
 
 
-def quickstart() -> dict[str, Any]:
+def synthetic() -> dict[str, Any]:
     """Return eight well-known models, 23 replicas, on three VM types without limit."""
     return instance(
-        "quickstart",
+        "synthetic-23",
         "Eight inference models on three VM types; objective in USD per hour, where a replica "
         "running twice as slow as alone counts as 0.03 and one that misses its SLO as 0.20, "
         "both times its weight.",
         {"c2": None, "c4": None, "c8": None},
-        QUICKSTART,
+        SMALL,
         degradation=0.03,
         slo_penalty=0.2,
         max_models={"c2": 4, "c4": 6, "c8": 10},
@@ -266,7 +266,7 @@ def is_row(data: Any) -> bool:
 
 def texts() -> dict[str, str]:
     """Return the content of each file by its name."""
-    return {f"{data['name']}.json": text_of(data) + "\n" for data in (quickstart(), fleet())}
+    return {f"{data['name']}.json": text_of(data) + "\n" for data in (synthetic(), fleet())}
 
 
 def main(folder: Path) -> None:

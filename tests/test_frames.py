@@ -153,7 +153,9 @@ def rest_of(instance: Instance) -> dict[str, Any]:
 
 
 def test_there_and_back(root: Path) -> None:
-    for path in sorted((root / "instances").rglob("*.json")):
+    for path in sorted(
+        [*(root / "instances").glob("*.json"), *(root / "instances" / "features").glob("*.json")]
+    ):
         instance = read_instance(path)
         tables = instance_to_frames(instance)
         slowdown = tables["slowdown"] if len(tables["slowdown"]) else None

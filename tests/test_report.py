@@ -98,10 +98,10 @@ def test_load_is_a_share_of_capacity() -> None:
 
 
 def test_summary_has_what_was_promised(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = solve(read_instance(root / "instances" / "quickstart.json"), solver="groups")
+    result = solve(read_instance(root / "instances" / "synthetic-23.json"), solver="groups")
     text = printed(result, capsys)
     for words in (
-        "quickstart: optimal, proved",
+        "synthetic-23: optimal, proved",
         "Slowdowns are synthetic",
         "objective",
         "= price",

@@ -13,11 +13,12 @@ from brute_force import brute_force
 
 from placer.checker import check
 from placer.files import read_instance
+from placer.interference.measurements import read_measurements
 from placer.solving import solve
 from placer.status import Status
 
 INSTANCES = Path(__file__).resolve().parent.parent / "instances"
-SYNTHETIC = ["quickstart.json", "fleet-300.json"]
+SYNTHETIC = ["synthetic-23.json", "fleet-300.json"]
 OPTIMA: dict[str, float | None] = {
     "apart": 0.3,
     "budget": 0.5,
@@ -43,8 +44,13 @@ OPTIMA: dict[str, float | None] = {
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """Return instances/make_instances.py as a module."""
-    path = INSTANCES / "make_instances.py"
-    spec = importlib.util.spec_from_file_location("make_instances", path)
+    return load("make_instances")
+
+
+def load(name: str) -> ModuleType:
+    """Return a script of instances/ as a module."""
+    path = INSTANCES / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -90,18 +96,35 @@ def test_feature_has_its_known_answer(name: str) -> None:
     assert check(instance, result.placement).ok
 
 
-def test_quickstart_is_proved_and_rewards_seeing_interference() -> None:
+def test_synthetic_is_proved_and_rewards_seeing_interference() -> None:
     """Solvers that are blind to interference pay clearly more for the same batch."""
-    instance = read_instance(INSTANCES / "quickstart.json")
+    instance = read_instance(INSTANCES / "synthetic-23.json")
     best = solve(instance, solver="groups")
     assert best.status == Status.OPTIMAL
-    assert best.objective == pytest.approx(QUICKSTART_OPTIMUM, abs=1e-5)
+    assert best.objective == pytest.approx(SYNTHETIC_OPTIMUM, abs=1e-5)
     for blind in ("least-loaded", "first-fit-decreasing"):
         result = solve(instance, solver=blind)
-        assert result.objective is None or result.objective > 1.1 * QUICKSTART_OPTIMUM
+        assert result.objective is None or result.objective > 1.1 * SYNTHETIC_OPTIMUM
 
 
-QUICKSTART_OPTIMUM = 1.21053
+SYNTHETIC_OPTIMUM = 1.21053
+
+
+def test_quickstart_is_what_its_script_makes_of_the_measured_set(tmp_path: Path) -> None:
+    made = load("make_quickstart").quickstart(read_measurements(INSTANCES / "measured" / "broad"))
+    assert json.loads((INSTANCES / "quickstart.json").read_text(encoding="utf-8")) == made
+
+
+def test_quickstart_is_proved_with_the_built_in_predictor() -> None:
+    instance = read_instance(INSTANCES / "quickstart.json")
+    best = solve(instance)
+    assert best.status == Status.OPTIMAL
+    assert best.objective is not None
+    assert not best.notes  # nothing in it is far from what was measured
+    assert check(instance, best.placement).ok
+    for blind in ("least-loaded", "first-fit-decreasing"):
+        result = solve(instance, solver=blind)
+        assert result.objective is None or result.objective > 1.05 * best.objective
 
 
 def test_fleet_is_feasible_within_seconds() -> None:

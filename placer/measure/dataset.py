@@ -64,14 +64,17 @@ class DataSet:
         except OSError as error:
             raise PlacerError(f"{folder}: cannot be made: {error.strerror}") from None
         self._lock: TextIO | None = None
+        self._torn = False
         self._tag = secrets.token_hex(2)
         self._columns: dict[str, Sequence[str]] = {}
         self.runs = self._read("runs.csv", RUN_COLUMNS)
         kept = {row["run"] for row in self.runs if row["kept"] == "yes"}
         rows = self._read("measurements.csv", FORMAT_COLUMNS)
         self.rows = [row for row in rows if row["run"] in kept]
-        if len(self.rows) < len(rows):  # a run that was cut off while it was written
+        if len(self.rows) < len(rows) or self._torn:  # cut off while it was written
             self._write("measurements.csv", self._columns["measurements.csv"], self.rows)
+        if self._torn:
+            self._write("runs.csv", self._columns["runs.csv"], self.runs)
         self.done = Counter(key_of(rows) for rows in by_run(self.rows).values())
         self._numbers = Counter(row["host"] for row in self.runs)
         self._saturated = {
@@ -107,7 +110,10 @@ class DataSet:
                 absent = ", ".join(c for c in columns if c not in found)
                 raise InputError(f"lacks the column(s) {absent}", source=str(file))
             self._columns[name] = found
-            return [row for row in reader if None not in row.values()]
+            rows = list(reader)
+        whole = [row for row in rows if None not in row.values()]
+        self._torn |= len(whole) < len(rows)
+        return whole
 
     def _write(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         lines = [",".join(columns)] + [line(row, columns) for row in rows]
