@@ -252,8 +252,13 @@ def run_batch(data: dict[str, Any], known: Knowledge, seed: int) -> list[dict[st
 
 
 def compare(data: dict[str, Any], known: Knowledge, rows: list[dict[str, Any]]) -> None:
-    """Assert that the predictor itself gives the same optimum as the table of its answers."""
-    own = Instance.from_dict({**data, "interference": {"kind": "predictor"}})
+    """Assert that the predictor itself gives the same optimum as the table of its answers.
+
+    The instance lists every model, those of the batch alone with replicas, as the table does.
+    """
+    here = {model["name"]: model for model in data["models"]}
+    models = [here.get(name, {"name": name, "replicas": 0}) for name in known.models]
+    own = Instance.from_dict({**data, "models": models, "interference": {"kind": "predictor"}})
     found = solve(own.with_predictor(known.predictor), workers=1)
     table = next(row["expected"] for row in rows if row["policy"] == "auto, predictor")
     assert found.objective is not None
