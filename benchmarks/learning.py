@@ -1,7 +1,7 @@
 """Does `placer measure --budget` learn faster than measuring at random? A replay over full tables.
 
-`python benchmarks/learning.py [--only TEXT] [--data FOLDER] [--seeds N] [--workers N] [--smoke]`
-takes sets of measured groups, holds 30 % of the groups out, and lets two policies ask for the
+`python benchmarks/learning.py [--only TEXT] [--data FOLDER] [--seeds N] [--first-seed N] [--workers N]
+[--smoke]` takes sets of measured groups, holds 30 % of the groups out, and lets two policies ask for the
 others in batches: at random, and as `placer.measure.choose` chooses. Both begin with all solo runs
 and the same 20 random groups. After 50, 100, 200 and 400 runs a predictor is trained on what was
 asked for, and its error on the groups held out is the mean absolute percentage error of slowdowns.
@@ -152,7 +152,12 @@ def fields(point: Point) -> tuple[float, float, float]:
 
 
 def run_set(
-    label: str, pool: Pool, seeds: int, workers: int, settings: Settings, budgets: Sequence[int]
+    label: str,
+    pool: Pool,
+    seeds: Sequence[int],
+    workers: int,
+    settings: Settings,
+    budgets: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Replay both policies on one set, print its rows and return them."""
     from joblib import Parallel, delayed
@@ -161,23 +166,23 @@ def run_set(
     budgets = [budget for budget in budgets if budget < most]
     between = np.geomspace(budgets[0], most, 12).round().astype(int)
     asked = {"chooser": budgets, "random": sorted({*budgets, *between.tolist()})}
-    jobs = [(policy, seed) for policy in reversed(POLICIES) for seed in range(seeds)]
+    jobs = [(policy, seed) for policy in reversed(POLICIES) for seed in seeds]
     job = delayed(partial(replay, pool))
     found = Parallel(n_jobs=workers)(job(asked[p], settings, p, seed) for p, seed in jobs)
     curves = dict(zip(jobs, found, strict=True))
-    random = mean([curves["random", seed] for seed in range(seeds)])
-    chooser = mean([curves["chooser", seed] for seed in range(seeds)])
+    random = mean([curves["random", seed] for seed in seeds])
+    chooser = mean([curves["chooser", seed] for seed in seeds])
     rows = []
     for budget, mine in zip(budgets, chooser, strict=True):
         other = random[asked["random"].index(budget)]
         wins = [
             curves["chooser", seed][budgets.index(budget)].error
             < curves["random", seed][asked["random"].index(budget)].error
-            for seed in range(seeds)
+            for seed in seeds
         ]
         rows.append(
             {"set": label, "runs": budget, "random": other.error, "chooser": mine.error,
-             "seeds": seeds, "wins": sum(wins),
+             "seeds": len(seeds), "wins": sum(wins),
              "seconds_random": other.seconds, "seconds_chooser": mine.seconds,
              "same_error_runs": needed(random, mine.error, lambda point: point.runs),
              "same_error_seconds": needed(random, mine.error, lambda point: point.seconds)}
@@ -207,6 +212,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only sets whose name holds this text")
     parser.add_argument("--data", type=Path, help="replay over this set alone")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="replays at one time")
     parser.add_argument("--smoke", action="store_true", help="a quick run on made-up data")
     options = parser.parse_args()
@@ -222,7 +228,8 @@ def main() -> None:
         if not (folder / "measurements.csv").exists():
             print(f"({label}: left out, {folder} is not there)")
             continue
-        rows += run_set(label, read_pool(folder), options.seeds, options.workers, FULL, BUDGETS)
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        rows += run_set(label, read_pool(folder), seeds, options.workers, FULL, BUDGETS)
     if options.smoke:
         rows += smoke()
     print(f"{time.perf_counter() - began:.0f} s")
@@ -237,7 +244,7 @@ def smoke() -> list[dict[str, Any]]:
     print("Smoke run: made-up data, few groups, one seed; no figures of the project.")
     with tempfile.TemporaryDirectory() as folder:
         write_synthetic(Path(folder), runs=150)
-        return run_set("SYNTHETIC", read_pool(Path(folder)), 1, 1, LIGHT, (30, 50))
+        return run_set("SYNTHETIC", read_pool(Path(folder)), [0], 1, LIGHT, (30, 50))
 
 
 def save(rows: list[dict[str, Any]], name: str) -> None:

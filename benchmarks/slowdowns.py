@@ -1,17 +1,17 @@
-"""Tables of the slowdowns of every group: measured, predicted, by pairs, and with made-up noise."""
+"""Tables of the slowdowns of every group: measured, predicted, by pairs, and made up anew."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations_with_replacement
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from placer import ModelProfile, Predictor, VmTypeProfile
-from placer.interference.measurements import Measurements
+from placer.interference.measurements import Measurements, from_tables, read_table
 
 DEGREE = 4
 Group = tuple[str, ...]
@@ -30,6 +30,18 @@ def closed_loop(measurements: Measurements) -> Measurements:
     rows = measurements.rows
     opened = rows["rate_rps"].notna().groupby(rows["run"]).transform("any")
     return replace(measurements, rows=rows[~opened & (rows["degree"] <= DEGREE)])
+
+
+def read_by_mean(folder: Path) -> Measurements:
+    """Return the measurements with the mean time of a request in place of the median latency.
+
+    Back to back that is 1 / throughput. It wavers less where the system's scheduler gives a core
+    to one of three replicas for a while: the median then jumps from one side to the other.
+    """
+    raw = read_table(folder / "measurements.csv")
+    raw["latency_ms_p50"] = [str(1000.0 / float(rate)) for rate in raw["throughput_rps"]]
+    tables = (read_table(folder / name) for name in ("models.csv", "vm_types.csv"))
+    return from_tables(raw, *tables, source=str(folder))
 
 
 def measured_table(measurements: Measurements) -> Table:
@@ -104,81 +116,78 @@ def pairs_table(measured: Table, product: bool) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class Noise:
-    """How far repeated runs of one group lie apart.
-
-    `residuals` holds by degree one array for each run that was repeated: log slowdown of its
-    members against the mean of that group's runs, widened for the mean's own error.
-    """
-
-    groups: int
-    typical: float
-    deviation: float
-    residuals: dict[int, list[np.ndarray]]
-
-    @staticmethod
-    def of(measurements: Measurements) -> Noise | None:
-        """Return the noise of the shared runs; None where no group was measured twice."""
-        targets = measurements.targets()
-        targets["log"] = np.log(targets["slowdown"])
-        runs = targets.groupby("configuration")["run"].transform("nunique")
-        again = targets[runs > 1].assign(runs=runs)
-        if again.empty:
-            return None
-        by = again.groupby(["configuration", "model"])["log"]
-        again = again.assign(left=again["log"] - by.transform("mean"))
-        freedom = len(again) - by.ngroups
-        again["left"] *= np.sqrt(again["runs"] / (again["runs"] - 1.0))
-        apart = [np.abs(np.subtract.outer(one.to_numpy(), one.to_numpy())) for _, one in by]
+def repeats(measurements: Measurements) -> str:
+    """Return in words how far repeated runs of one group, and equal replicas of a run, differ."""
+    targets = measurements.targets()
+    runs = targets.groupby("configuration")["run"].transform("nunique")
+    again = targets[runs > 1]
+    lines = []
+    for (vm, degree), part in again.groupby(["vm_type", "degree"]):
+        by = part.groupby(["configuration", "model"])["slowdown"]
+        apart = [np.abs(np.subtract.outer(v, v)) for v in (np.log(one.to_numpy()) for _, one in by)]
         between = np.concatenate([np.expm1(d[np.triu_indices(len(d), 1)]) for d in apart])
-        square = (again["left"] ** 2 * (again["runs"] - 1.0) / again["runs"]).sum()
-        residuals: dict[int, list[np.ndarray]] = defaultdict(list)
-        for _, one in again.groupby("run"):
-            residuals[int(one["degree"].iloc[0])].append(one["left"].to_numpy())
-        return Noise(
-            groups=int(again["configuration"].nunique()),
-            typical=float(np.median(between)),
-            deviation=float(np.sqrt(square / freedom)),
-            residuals=dict(residuals),
+        lines.append(
+            f"  {vm}, degree {degree}: {part['configuration'].nunique()} groups, "
+            f"{100 * np.median(between):.1f} (90 % within {100 * np.quantile(between, 0.9):.1f})"
         )
-
-    def copy(self, table: Table, seed: int) -> Table:
-        """Return a made-up second measurement: every group with the residuals of a repeated run.
-
-        Members of one group draw from one run, so what its replicas had in common stays.
-        """
-        random = np.random.default_rng(seed)
-        anyone = [one for runs in self.residuals.values() for one in runs]
-
-        def again(slowdown: dict[str, float], degree: int) -> dict[str, float]:
-            runs = self.residuals.get(degree, anyone)
-            left = runs[int(random.integers(len(runs)))]
-            return {m: v * float(np.exp(random.choice(left))) for m, v in slowdown.items()}
-
-        return {
-            vm: {group: again(slowdown, len(group)) for group, slowdown in groups.items()}
-            for vm, groups in table.items()
-        }
+    head = "two runs of one group: difference of a slowdown in percent, median"
+    text = [head, *(lines or ["  no group was measured twice"])]
+    shared = measurements.rows[measurements.rows["degree"] > 1]
+    equal = shared.groupby(["vm_type", "degree", "run", "model"])["slowdown"]
+    widest = (equal.max() / equal.min())[equal.size() > 1]
+    text.append("slowest over fastest replica of one model in one run, median (90 % within):")
+    for (vm, degree), part in widest.groupby(level=[0, 1]):
+        text.append(f"  {vm}, degree {degree}: {part.median():.2f} ({part.quantile(0.9):.2f})")
+    return "\n".join(text)
 
 
-def errors(told: Table, measured: Table, seen: set[Group]) -> dict[str, Any]:
-    """Return by degree the error and the bias, percent, over the groups that were not seen.
+def second_measurement(measurements: Measurements, fitted: Table, seed: int) -> Table:
+    """Return a made-up measurement of every group: what was fitted, and another group's luck.
 
-    The bias is of the summed slowdown - 1 of all those groups, replicas counted.
+    The luck of a run is what its replicas have over the fit; it is drawn from the runs of the same
+    VM type and degree, whole, and dealt to the members at random. Errors of the fit count as luck.
     """
-    found: dict[int, list[tuple[float, float, int]]] = defaultdict(list)
+    random = np.random.default_rng([seed, 2])
+    luck: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
+    shared = measurements.rows[measurements.rows["degree"] > 1]
+    for _, run in shared.groupby("run"):
+        vm, group = run["vm_type"].iloc[0], tuple(run["mix"].iloc[0].split(" + "))
+        told = [fitted[vm][group][model] for model in run["model"]]
+        luck[vm, len(group)].append(np.log(run["slowdown"].to_numpy() / told))
+    table: Table = {}
+    for vm, groups in fitted.items():
+        table[vm] = {}
+        for group, slowdown in groups.items():
+            runs = luck[vm, len(group)]
+            dealt = random.permutation(runs[int(random.integers(len(runs)))])
+            mine = {m: dealt[[one == m for one in group]] for m in slowdown}
+            table[vm][group] = {
+                m: value * float(np.exp(np.median(mine[m]))) for m, value in slowdown.items()
+            }
+    return table
+
+
+def errors(told: Table, measured: Table, seen: set[Group]) -> dict[int, dict[str, float]]:
+    """Return by degree the errors in percent over the groups that were not seen.
+
+    `members` and `sums` are mean absolute errors of slowdowns, of a member and summed over a
+    group's replicas; `bias` is that of slowdown - 1, summed over all groups.
+    """
+    members: dict[int, list[float]] = defaultdict(list)
+    sums: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for vm, groups in measured.items():
         for group, slowdown in groups.items():
             if group not in seen:
-                found[len(group)] += [
-                    (told[vm][group][m], value, group.count(m)) for m, value in slowdown.items()
-                ]
+                said = told[vm][group]
+                members[len(group)] += [abs(said[m] / slowdown[m] - 1.0) for m in slowdown]
+                pair = (sum(said[m] for m in group), sum(slowdown[m] for m in group))
+                sums[len(group)].append(pair)
     result = {}
-    for degree, rows in sorted(found.items()):
-        said, true, count = np.array(rows).T
-        result[str(degree)] = {
-            "mape": float(100.0 * np.abs(said / true - 1.0).mean()),
-            "bias": float(100.0 * ((said - 1.0) @ count / ((true - 1.0) @ count) - 1.0)),
+    for degree in sorted(sums):
+        said_sum, true = np.array(sums[degree]).T
+        result[degree] = {
+            "members": 100.0 * float(np.mean(members[degree])),
+            "sums": 100.0 * float(np.abs(said_sum / true - 1.0).mean()),
+            "bias": 100.0 * float((said_sum - degree).sum() / (true - degree).sum() - 1.0),
         }
     return result

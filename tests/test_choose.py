@@ -98,7 +98,7 @@ def test_groups_are_preferred_where_the_committee_disagrees(known: Measurements)
     candidates = complete(SHAPES, MODELS, 3)
     chosen = choose(known, candidates, 20, committee=Disagreeing("b"), seed=1)
     reasons = Counter(choice.reason for choice in chosen)
-    assert reasons == {DOUBT: 16, RANDOM: 4}
+    assert reasons == {DOUBT: 16, RANDOM: 4}  # a fifth
     doubtful = [choice for choice in chosen if choice.reason == DOUBT]
     about = [choice for choice in doubtful if "b" in choice.group.models]
     assert len(about) >= 12  # of the candidates it is 40 %

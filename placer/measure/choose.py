@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from placer.problem import Instance
 
 FEW_RUNS = 30  # shared runs below which predictors have too little to disagree about
-RANDOM_SHARE = 0.2  # of what is chosen
+RANDOM_SHARE = 0.2, 0.5  # of what is chosen: at first, and once MANY_RUNS are known
+MANY_RUNS = 300  # shared runs after which a training set that is like the rest matters as much
 PLACEMENT_SHARE = 0.5  # of what is chosen, at most, where an instance is given
 MOST_JUDGED = 400  # candidates that are weighed against each other at once
 CANDIDATES = 600
@@ -70,10 +71,10 @@ def choose(
     """Choose `count` of the candidates to measure, none that is known and none twice.
 
     At most half are from `wanted`, groups that placements would use, best first. A fifth of the
-    rest is random, the others are those that lower a committee's doubt most for each of their
-    `seconds` (by `Group.key`; the same for all if not given). With few runs known there is no
-    committee, and the choice spreads over VM types, models and pairs. The committee is trained
-    here if not given. Deterministic for a seed.
+    rest (later half of it) is random, the others are those that lower a committee's doubt most for
+    each of their `seconds` (by `Group.key`; the same for all if not given). With few runs known
+    there is no committee, and the choice spreads over VM types, models and pairs. The committee is
+    trained here if not given. Deterministic for a seed.
     """
     measured = list(groups_of(known).values())
     seen = {group.key for group in measured}
@@ -85,7 +86,7 @@ def choose(
     if committee is None and len(measured) >= FEW_RUNS:
         committee = Bootstrapped.train(known, seed)
     left = count - len(chosen)
-    lot = round(RANDOM_SHARE * left) if committee is not None else 0
+    lot = round(random_share(len(measured)) * left) if committee is not None else 0
     chosen += [Choice(group, RANDOM) for group in pool[:lot]]
     judged = pool[lot : lot + max(MOST_JUDGED, left)]
     if judged and left > lot:
@@ -97,6 +98,12 @@ def choose(
         best = take(doubt_of(judged, known_groups, predicted), judged, cost, left - lot)
         chosen += [Choice(judged[at], reason, float(apart[at])) for at in best]
     return chosen
+
+
+def random_share(runs: int) -> float:
+    """Return which share of a choice is random when so many shared runs are known."""
+    first, last = RANDOM_SHARE
+    return first + (last - first) * min(runs / MANY_RUNS, 1.0)
 
 
 def unseen(groups: Iterable[Group], seen: set[Key]) -> Iterator[Group]:
