@@ -5,8 +5,8 @@
 policies ask for the others in batches: at random, and as `placer.measure.choose` chooses. Both
 begin with all solo runs and the same 20 random groups. After 50, 100, 200 and 400 runs a predictor
 is trained on what was asked for, and its error on the groups held out is the mean absolute
-percentage error of slowdowns. All figures are means over the seeds, which draw the groups held
-out, the first 20 and what is random; "wins" is in how many of them the chooser was better.
+percentage error of slowdowns. All figures are means over the seeds, which draw the groups held out,
+the first 20 and what is random; "wins" is in how many of them the chooser was better.
 
 "same error" is how many runs (and measured seconds) the random policy needs, on its mean curve, to
 come as low as the chooser is at that budget; "-" where it does not with the whole pool. Rows are
