@@ -45,7 +45,7 @@ import machine
 import numpy as np
 import pandas as pd
 from contention import write_complete
-from regret import HEAD, LEGEND, ORACLE, judge, show, with_regret
+from regret import FITTED, HEAD, LEGEND, ORACLE, judge, show, with_regret
 from slowdowns import (
     DEGREE,
     Group,
@@ -63,7 +63,7 @@ from slowdowns import (
     second_measurement,
 )
 
-from placer import Instance, Placement, Predictor, read_measurements, solve
+from placer import Instance, Placement, Predictor, read_measurements, score, solve
 from placer.interference.measurements import Measurements
 from placer.interference.training import Settings
 
@@ -81,7 +81,7 @@ POLICIES = (
     ("auto, pairs multiplied", "auto", "product"),
     ("auto, predictor", "auto", "predicted"),
     ("auto, predictor and seen", "auto", "seen"),
-    ("auto, trained on all", "auto", "all"),
+    (FITTED, "auto", "all"),
     ("second measurement, made up", "auto", "again"),
     ("greedy, measured", "greedy", "measured"),
     (ORACLE, "auto", "measured"),
@@ -242,20 +242,24 @@ def by_core(placement: Placement, vcpu: dict[str, float]) -> Placement:
 def run_batch(data: dict[str, Any], known: Knowledge, seed: int) -> list[dict[str, Any]]:
     """Let every policy place the batch; return what the measured table makes of it."""
     seen = instances(data, known)
-    rows = []
+    rows, placements = [], []
     for policy, solver, sight in POLICIES:
-        if sight not in seen:
-            continue
         begin = time.perf_counter()
         found = solve(seen[sight], solver=solver, seed=seed, workers=1, explain=False)
         seconds = time.perf_counter() - begin
         rows.append(judge(policy, found.placement, seen["measured"], seconds))
+        placements.append(found.placement)
         if solver == BLIND:
             other = by_core(found.placement, known.vcpu)
             rows.append(judge(BY_CORE, other, seen["measured"], seconds))
+            placements.append(other)
         if solver == "auto":
             assert found.status.value in ("optimal", "infeasible"), (policy, found.status)
-    kept = [row for row in rows if row is not None]
+    kept = [
+        {**row, "by_fit": score(seen["all"], placement.assignment()).objective}
+        for row, placement in zip(rows, placements, strict=True)
+        if row is not None
+    ]
     if seed < CHECKED and known.complete:
         compare(data, known, kept)
     return kept if any(row["policy"] == ORACLE for row in kept) else []

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ORACLE = "oracle"
+FITTED = "auto, trained on all"
 HEAD = (
     f"  {'policy':26} {'believed%':>9} {'degradation':>11} {'sum':>10} {'over best%':>10} "
-    f"{'mean%':>7} {'median%':>7} {'90th%':>7} {'worst%':>7} {'ms/solve':>8} {'proven':>7} "
-    f"{'batches':>7}"
+    f"{'mean%':>7} {'median%':>7} {'90th%':>7} {'worst%':>7} {'by fit%':>7} "
+    f"{'ms/solve':>8} {'proven':>7} {'batches':>7}"
 )
 LEGEND = (
     "believed: degradation that the policy foresaw for its own placements over the measured one, "
     "less 1;\ndegradation: measured sum of slowdown - 1; sum: true costs, over best: theirs over "
-    "the oracle's;\nmean, median, 90th percentile, worst: regret of single batches."
+    "the oracle's;\nmean, median, 90th percentile, worst: regret of single batches; by fit: mean "
+    "regret if what was\nfitted to all groups were true, which nobody measured."
 )
 
 
@@ -61,7 +63,16 @@ def with_regret(table: pd.DataFrame) -> pd.DataFrame:
     best = table[table["policy"] == ORACLE].set_index("batch")["value"]
     least = table["batch"].map(best)
     regret = (table["value"] - least) / least.clip(lower=1e-9)
-    return table.assign(oracle=least, regret=regret.clip(lower=0.0))
+    table = table.assign(oracle=least, regret=regret.clip(lower=0.0), fit_regret=np.nan)
+    if "by_fit" in table:
+        best = table[table["policy"] == FITTED].set_index("batch")["by_fit"]
+        table["fit_regret"] = table["by_fit"] / table["batch"].map(best) - 1.0
+    return table
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, a dash where it is not known."""
+    return "-" if np.isnan(share) else f"{100.0 * max(0.0, share):.2f}"
 
 
 def show(table: pd.DataFrame, policies: Sequence[str]) -> None:
@@ -77,7 +88,8 @@ def show(table: pd.DataFrame, policies: Sequence[str]) -> None:
             f"{mine['degradation'].sum():11.2f} {mine['value'].sum():10.2f} "
             f"{100.0 * max(0.0, above):10.2f} "
             f"{regret.mean():7.2f} {regret.median():7.2f} {regret.quantile(0.9):7.2f} "
-            f"{regret.max():7.2f} {1000.0 * mine['seconds'].mean():8.1f} "
+            f"{regret.max():7.2f} {percent(mine['fit_regret'].mean()):>7} "
+            f"{1000.0 * mine['seconds'].mean():8.1f} "
             f"{(mine['status'] == 'optimal').mean():7.0%} {len(mine):7d}",
             flush=True,
         )
