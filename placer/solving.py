@@ -28,6 +28,7 @@ from placer.problem import Instance
 from placer.result import Result
 from placer.scoring import Score, VmScore, score
 from placer.solvers.batch import compile_batch
+from placer.solvers.greedy import completed
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.registry import get_solver
 from placer.solvers.run import Assignment, Options, Progress, Run, State, replicas_placed
@@ -83,7 +84,7 @@ def _options(
 
 
 def _offer_start(run: Run, start: Placement) -> None:
-    """Begin from `start` where it keeps every rule; say so where it does not."""
+    """Begin from `start`, completed where it lacks replicas; say so where it breaks a rule."""
     instance = run.batch.instance
     types = {v.name: t for t, v in enumerate(instance.vm_types)}
     kinds = {m.name: k for k, m in enumerate(instance.models)}
@@ -96,7 +97,7 @@ def _offer_start(run: Run, start: Placement) -> None:
                 raise InputError(f"unknown model {name!r}", path=f"vms[{i}].models[{j}].name")
         if names:
             assignment[types[vm_type], tuple(sorted(kinds[name] for name in names))] += 1
-    if not run.offer(assignment):
+    if not (run.offer(assignment) or completed(run, assignment)):
         run.notes.append("the start placement breaks a rule of this instance, so it was not used")
 
 

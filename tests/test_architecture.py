@@ -16,7 +16,7 @@ LINES_IN_FUNCTION = 45
 
 LAYERS = [
     ["_version", "errors", "status"],
-    ["validation"],
+    ["validation", "parallel"],
     ["problem", "consistency"],
     ["interference"],
     ["solvers.batch", "solvers.group_costs", "solvers.integer_program", "solvers.run"],
@@ -25,9 +25,9 @@ LAYERS = [
     ["scoring", "checker"],
     ["result", "explain", "files", "schema"],
     ["solving", "measure", "connect"],
-    ["decisions"],
+    ["decisions", "parts", "verifying", "protection"],
     ["online", "fleet_file"],
-    ["simulate", "sweep", "frontier"],
+    ["simulate", "sweep", "sweep_cell", "sweep_summary", "frontier"],
     ["report"],
     ["cli"],
 ]

@@ -124,6 +124,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the shipped instances, the files that blocks name, and made-up measurements."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(ROOT / "instances", folder / "instances")
+    (folder / "benchmarks").mkdir()
+    for plan in (ROOT / "benchmarks").glob("*.toml"):
+        shutil.copy(plan, folder / "benchmarks")
     for document in DOCUMENTS:
         for block in blocks(document):
             if block.file:

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "Fit the unified predictor to measurements.",
     "evaluate": "Show a predictor's error by degree and VM type.",
     "predict": "Print predicted slowdowns of given groups.",
+    "sweep": "Run instances x solvers x options x seeds, resumable, in parallel.",
     "schema": "Print the JSON Schema of a file format.",
     "solvers": "List solvers, and the MILP solvers that PuLP finds here.",
 }

@@ -13,7 +13,10 @@ from placer.errors import UsageError
 @click.argument("instance", type=click.Path())
 @click.argument("placement", type=click.Path())
 @format_option("form", "How to print the report.")
-def command(instance: str, placement: str, form: str) -> None:
+@click.option(
+    "--protect", type=float, metavar="Q", help="Hold SLOs by the predictor's bound at this level."
+)
+def command(instance: str, placement: str, form: str, protect: float | None) -> None:
     """Recompute PLACEMENT from INSTANCE and list every violation.
 
     Exit status 1 where there is one. No solver takes part.
@@ -26,6 +29,10 @@ def command(instance: str, placement: str, form: str) -> None:
     batch = read_instance(instance)
     stated = read_placement(placement)
     with said_of(instance, placement):
+        if protect is not None:
+            from placer.protection import protected
+
+            batch = protected(batch, protect)
         report = check(batch, stated)
     if form == "json":
         click.echo(to_json(report.to_dict()), nl=False)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from placer.cli.options import format_option
 from placer.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from placer.parallel import Workers
+    from placer.placement import Placement
+    from placer.problem import Instance
     from placer.result import Result
 
 DEFAULT_MILP_SOLVER = "highs"
@@ -58,44 +61,111 @@ EXIT_STATUS = {"infeasible": 3, "unknown": 4}
     metavar="NAME",
     help="MILP solver for the solvers that use PuLP.  [default: highs]",
 )
+@click.option(
+    "--protect",
+    type=float,
+    metavar="Q",
+    help="Hold SLOs by the predictor's bound at this level, such as 0.95.",
+)
+@click.option(
+    "--verify", "second", is_flag=True, help="Solve again with another formulation, and compare."
+)
+@click.option(
+    "--parts",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Solve so many parts of the batch in parallel first.",
+)
+@click.option("--backend", metavar="NAME", help="Where parts run: loky, threading, dask or ray.")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Parts at once.")
+@click.option("--scheduler", metavar="ADDRESS", help="Of the Dask scheduler or the Ray cluster.")
 def command(
-    instance: str,
-    output: str | None,
-    solver: str,
-    time_limit: float | None,
-    gap: float,
-    workers: int | None,
-    seed: int,
-    start: str | None,
-    form: str,
-    quiet: bool,
-    milp_solver: str | None,
-) -> None:
+    instance: str, output: str | None, start: str | None, form: str, quiet: bool, **options: Any
+) -> None:  # fmt: skip
     """Place the batch in INSTANCE and print the placement.
 
     Ctrl-C ends the search with the best placement so far.
     """
-    _refuse_before_solving(instance, output, solver, start, milp_solver)
+    _refuse_before_solving(instance, output, options["solver"], start, options["milp_solver"])
+    cluster = _cluster(start=start, **options)
     from placer.files import read_instance, read_placement
     from placer.report.progress import watching
-    from placer.solving import solve
 
     batch = read_instance(instance)
     begin = None if start is None else read_placement(start)
     with watching(quiet=quiet) as listener, said_of(instance, start):
-        result = solve(
-            batch,
-            solver=solver,
-            time_limit=time_limit,
-            gap=gap,
-            workers=workers,
-            seed=seed,
-            start=begin,
-            on_progress=listener,
-            milp_solver=milp_solver or DEFAULT_MILP_SOLVER,
-        )
+        if options["protect"] is not None:
+            from placer.protection import protected
+
+            batch = protected(batch, options["protect"])
+        result = _solved(batch, begin, cluster, options, listener)
+        result = _looked_into(result, options, listener)
     _write(result, output, form, quiet=quiet)
     click.get_current_context().exit(EXIT_STATUS.get(result.status.value, 0))
+
+
+def _solved(
+    batch: Instance,
+    begin: Placement | None,
+    cluster: Workers | None,
+    options: dict[str, Any],
+    listener: Any,
+) -> Result:
+    """Solve the batch whole, or in parts where that is asked for."""
+    common = {name: options[name] for name in ("time_limit", "gap", "seed")}
+    if cluster is not None:
+        from placer.parts import solve_in_parts
+
+        return solve_in_parts(
+            batch, options["parts"], cluster, threads=options["workers"], on_progress=listener,
+            **common,
+        )  # fmt: skip
+    from placer.solving import solve
+
+    return solve(
+        batch, solver=options["solver"], workers=options["workers"], start=begin,
+        on_progress=listener, milp_solver=options["milp_solver"] or DEFAULT_MILP_SOLVER, **common,
+    )  # fmt: skip
+
+
+def _cluster(
+    *,
+    start: str | None,
+    solver: str,
+    parts: int | None,
+    backend: str | None,
+    jobs: int | None,
+    scheduler: str | None,
+    **_: Any,
+) -> Workers | None:
+    """Return where parts are to run. Raises UsageError for options that do not go together."""
+    from placer.parallel import Workers
+
+    if parts is None:
+        if backend or jobs or scheduler:
+            raise UsageError("--backend, --jobs and --scheduler say where parts run: give --parts")
+        return None
+    if solver != "auto" or start is not None:
+        raise UsageError("--parts goes with neither --solver nor --start")
+    return Workers(backend or "loky", jobs, scheduler)
+
+
+def _looked_into(result: Result, options: dict[str, Any], listener: Any) -> Result:
+    """Return the result with what a second opinion and the calibration say of it as notes."""
+    from dataclasses import replace
+
+    if options["second"]:
+        from placer.verifying import verify
+
+        common = {name: options[name] for name in ("time_limit", "workers", "seed")}
+        seen = verify(result, on_progress=listener, **common)
+        result = replace(seen.result, notes=[*seen.result.notes, seen.words])
+    if options["protect"] is not None and result.score is not None:
+        from placer.protection import chance_of
+
+        chance = chance_of(result.instance, result.placement.assignment(), options["protect"])
+        result = replace(result, notes=[*result.notes, chance.words()])
+    return result
 
 
 def _refuse_before_solving(

@@ -55,9 +55,14 @@ class BoundPredictor:
 
         Monotone in the co-runners as the mean is, and never below it.
         """
+        return self.upper_of(vm_type, groups, self.slowdown(vm_type, groups), quantile)
+
+    def upper_of(
+        self, vm_type: int, groups: np.ndarray, mean: np.ndarray, quantile: float
+    ) -> np.ndarray:
+        """Return `upper` where the mean slowdowns (n, width) are at hand."""
         groups = np.asarray(groups, dtype=np.int64)
         degree = np.broadcast_to((groups >= 0).sum(axis=1, keepdims=True), groups.shape)
-        mean = self.slowdown(vm_type, groups)
         models, vms = self.predictor.strangers(self.profiles)
         strange = ((groups >= 0) & models[groups]).any(axis=1, keepdims=True)
         return self.predictor.calibration.upper(mean, degree, quantile, strange, vms[vm_type])

@@ -11,16 +11,12 @@ same questions, so nothing to its right knows which form it is:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from placer.problem import GroupsInterference, Instance, PairwiseInterference
-
-if TYPE_CHECKING:
-    from placer.interference.predictor import BoundPredictor
 
 WIDE = 16
 """Groups wider than this are worked out by counts of kinds, not member by member."""
@@ -30,15 +26,25 @@ Floats = NDArray[np.float64]
 
 
 class Interference(Protocol):
-    """What every form of interference answers, for the VM type numbered `t`."""
+    """What every form of interference answers, for the VM type numbered `t`.
+
+    `now` saves working out again the slowdowns of the same groups, where they are at hand.
+    """
+
+    rises_add: bool
+    """Whether what `rise` says of several replicas that join may be summed over them."""
 
     def slowdown(self, t: int, groups: Groups) -> Floats: ...
 
-    def upper(self, t: int, groups: Groups) -> Floats: ...
+    def upper(self, t: int, groups: Groups, now: Floats | None = None) -> Floats: ...
 
-    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats: ...
+    def floor(
+        self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
+    ) -> Floats: ...
 
-    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats: ...
+    def upper_floor(
+        self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
+    ) -> Floats: ...
 
     def joining(self, t: int, groups: Groups, more: int) -> Floats:
         """Return a proven lower bound of the mean slowdown of a replica that joins (n, K).
@@ -47,10 +53,18 @@ class Interference(Protocol):
         most `more` replicas, the joining one among them.
         """
 
-    def burden(self, t: int) -> Floats | None:
-        """Return how much a member's floor rises at the least when a kind joins (K, K).
+    def rise(self, t: int, groups: Groups, floors: Floats, price: Floats) -> Floats:
+        """Return the least by which members' priced floors rise when one of a kind joins (n, K).
 
-        Row: the member, column: who joins; to be summed over all who join. None for no bound.
+        floors (n, width): what `floor` says of the members; price (n, width): of a unit of
+        slowdown of each, 0 in padding.
+        """
+
+    def pair_sum(self, t: int) -> tuple[Floats, Floats] | None:
+        """Return effects (K + 1, K + 1), target first, where slowdowns are 1 + sums of them.
+
+        NaN where unknown, so that no group may hold the pair; the last row and column are
+        padding. With them each target's least effect, at most 0 (K + 1,). None for other forms.
         """
 
     def listed(self, t: int) -> Groups | None:
@@ -66,26 +80,35 @@ class Interference(Protocol):
 class NoSlowdown:
     """Nobody slows anybody down."""
 
+    rises_add = True
+
     def __init__(self, instance: Instance) -> None:
         self._kinds = len(instance.models)
-
-    def joining(self, t: int, groups: Groups, more: int) -> Floats:
-        return np.ones((len(groups), self._kinds))
-
-    def burden(self, t: int) -> Floats | None:
-        return None
 
     def slowdown(self, t: int, groups: Groups) -> Floats:
         return np.ones(groups.shape)
 
-    def upper(self, t: int, groups: Groups) -> Floats:
-        return self.slowdown(t, groups)
+    def upper(self, t: int, groups: Groups, now: Floats | None = None) -> Floats:
+        return np.ones(groups.shape)
 
-    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
-        return self.slowdown(t, groups)
+    def floor(
+        self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
+    ) -> Floats:
+        return np.ones(groups.shape)
 
-    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
-        return self.slowdown(t, groups)
+    def upper_floor(
+        self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
+    ) -> Floats:
+        return np.ones(groups.shape)
+
+    def joining(self, t: int, groups: Groups, more: int) -> Floats:
+        return np.ones((len(groups), self._kinds))
+
+    def rise(self, t: int, groups: Groups, floors: Floats, price: Floats) -> Floats:
+        return np.zeros((len(groups), self._kinds))
+
+    def pair_sum(self, t: int) -> tuple[Floats, Floats] | None:
+        return None
 
     def listed(self, t: int) -> Groups | None:
         return None
@@ -96,6 +119,8 @@ class NoSlowdown:
 
 class PairTable:
     """Slowdown by pairs, summed or multiplied over the co-runners of a replica."""
+
+    rises_add = True
 
     def __init__(self, instance: Instance, table: PairwiseInterference) -> None:
         self._product = table.combine == "product"
@@ -132,18 +157,30 @@ class PairTable:
 
     def joining(self, t: int, groups: Groups, more: int) -> Floats:
         effect, best = self._effect[t], self._help[t][:-1]
-        counts = counts_of(groups, len(best))
-        known = np.where(np.isnan(effect), 1.0 if self._product else 0.0, effect)
+        neutral = 1.0 if self._product else 0.0
+        known = np.where(np.isnan(effect), neutral, effect)[:-1].T
+        result = np.full((len(groups), len(best)), neutral)
+        for member in groups.T:
+            if self._product:
+                result *= known[member]
+            else:
+                result += known[member]
+        left = max(more - 1, 0)
         if self._product:
-            beside = np.exp(counts @ np.log(known).T)[:, :-1]
-            return beside * best ** max(more - 1, 0) * (1.0 - 1e-12)
-        return 1.0 + (counts @ known.T)[:, :-1] + best * max(more - 1, 0)
+            return result * best**left * (1.0 - 1e-12)
+        return 1.0 + result + best * left
 
-    def burden(self, t: int) -> Floats | None:
-        if self._product:
-            return None
-        rise = self._effect[t][:-1, :-1] - self._help[t][:-1, None]
-        return np.where(np.isnan(rise), 0.0, rise)
+    def rise(self, t: int, groups: Groups, floors: Floats, price: Floats) -> Floats:
+        effect, best = self._effect[t][:, :-1], self._help[t][:, None]
+        each = np.nan_to_num((effect / best - 1.0) if self._product else (effect - best), nan=0.0)
+        result = np.zeros((len(groups), each.shape[1]))
+        for member, floor, cost in zip(groups.T, floors.T, price.T, strict=True):
+            scale = cost * np.where(np.isfinite(floor), floor, 0.0) if self._product else cost
+            result += scale[:, None] * each[member]
+        return result * (1.0 - 1e-12)
+
+    def pair_sum(self, t: int) -> tuple[Floats, Floats] | None:
+        return None if self._product else (self._effect[t], self._help[t])
 
     def _by_counts(self, effect: Floats, groups: Groups) -> Floats:
         """Work out wide groups from how many replicas of each kind they hold."""
@@ -158,17 +195,21 @@ class PairTable:
         clean: Floats = np.where(lacking > 0.5, np.nan, result)
         return clean
 
-    def upper(self, t: int, groups: Groups) -> Floats:
-        return self.slowdown(t, groups)
+    def upper(self, t: int, groups: Groups, now: Floats | None = None) -> Floats:
+        return self.slowdown(t, groups) if now is None else now
 
-    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+    def floor(
+        self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
+    ) -> Floats:
         best = self._help[t][groups]
-        now = self.slowdown(t, groups)
-        left = np.broadcast_to(np.asarray(more).reshape(-1, 1), now.shape)
-        return now * best**left if self._product else now + best * left
+        values = self.slowdown(t, groups) if now is None else now
+        left = np.broadcast_to(np.asarray(more).reshape(-1, 1), values.shape)
+        return values * best**left if self._product else values + best * left
 
-    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
-        return self.floor(t, groups, more)
+    def upper_floor(
+        self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
+    ) -> Floats:
+        return self.floor(t, groups, more, now)
 
     def listed(self, t: int) -> Groups | None:
         return None
@@ -200,6 +241,8 @@ def _pair_matrix(rows: object, names: list[str], default: float | None) -> Float
 class GroupTable:
     """Slowdown of listed groups; the others are forbidden, or asked of a pair table."""
 
+    rises_add = True
+
     def __init__(self, instance: Instance, table: GroupsInterference) -> None:
         self._pairs = (
             PairTable(instance, table.pairwise)
@@ -230,16 +273,20 @@ class GroupTable:
                 result[index, : degree[index]] = values[found][: degree[index]]
         return result
 
-    def upper(self, t: int, groups: Groups) -> Floats:
-        return self.slowdown(t, groups)
+    def upper(self, t: int, groups: Groups, now: Floats | None = None) -> Floats:
+        return self.slowdown(t, groups) if now is None else now
 
-    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+    def floor(
+        self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
+    ) -> Floats:
         """Bound the groups that are not listed; those that are, `listed` gives one by one."""
         if self._pairs is not None:
             return self._pairs.floor(t, groups, more)
         return np.ones(groups.shape)
 
-    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
+    def upper_floor(
+        self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
+    ) -> Floats:
         return self.floor(t, groups, more)
 
     def joining(self, t: int, groups: Groups, more: int) -> Floats:
@@ -248,8 +295,13 @@ class GroupTable:
             return self._pairs.joining(t, groups, more)
         return np.ones((len(groups), self._kinds))
 
-    def burden(self, t: int) -> Floats | None:
-        return None if self._pairs is None else self._pairs.burden(t)
+    def rise(self, t: int, groups: Groups, floors: Floats, price: Floats) -> Floats:
+        if self._pairs is not None:
+            return self._pairs.rise(t, groups, floors, price)
+        return np.zeros((len(groups), self._kinds))
+
+    def pair_sum(self, t: int) -> tuple[Floats, Floats] | None:
+        return None if self._pairs is None else self._pairs.pair_sum(t)
 
     def listed(self, t: int) -> Groups | None:
         return self._entries[t][0]
@@ -275,67 +327,6 @@ def _listed_arrays(
     return rows, values
 
 
-class Predicted:
-    """Slowdown by a trained predictor, which never falls when a co-runner is added."""
-
-    def __init__(self, bound: BoundPredictor, quantile: float | None, kinds: int) -> None:
-        self._bound = bound
-        self._quantile = quantile
-        self._kinds = kinds
-        self._pair_slowdown: dict[int, Floats] = {}
-
-    def joining(self, t: int, groups: Groups, more: int) -> Floats:
-        """The worst of the pairs with those already there: more company never makes it better."""
-        if t not in self._pair_slowdown:
-            self._pair_slowdown[t] = self._pairs(t)
-        worst = np.ones((len(groups), self._kinds))
-        for member in groups.T:
-            np.maximum(worst, self._pair_slowdown[t][member], out=worst)
-        return worst
-
-    def _pairs(self, t: int) -> Floats:
-        """Return the slowdown of each kind beside each one (K + 1, K): row who is there."""
-        there, joins = np.triu_indices(self._kinds)
-        slowdown = self.slowdown(t, np.column_stack([there, joins]).astype(np.int32))
-        pairs = np.ones((self._kinds + 1, self._kinds))
-        pairs[there, joins] = slowdown[:, 1]
-        pairs[joins, there] = slowdown[:, 0]
-        return np.nan_to_num(pairs, nan=1.0)
-
-    def burden(self, t: int) -> Floats | None:
-        return None
-
-    def slowdown(self, t: int, groups: Groups) -> Floats:
-        return _distinct(groups, lambda rows: self._bound.slowdown(t, rows))
-
-    def upper(self, t: int, groups: Groups) -> Floats:
-        if self._quantile is None:
-            return self.slowdown(t, groups)
-        level = self._quantile
-        return _distinct(groups, lambda rows: self._bound.upper(t, rows, level))
-
-    def floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
-        return self.slowdown(t, groups)
-
-    def upper_floor(self, t: int, groups: Groups, more: NDArray[np.int_]) -> Floats:
-        return self.upper(t, groups)
-
-    def listed(self, t: int) -> Groups | None:
-        return None
-
-    def only_listed(self) -> bool:
-        return False
-
-
-def _distinct(groups: Groups, ask: Callable[[Groups], Floats]) -> Floats:
-    """Ask for the groups in one batch, cut to the width that they need."""
-    result = np.full(groups.shape, np.nan)
-    used = int((groups >= 0).sum(axis=1).max(initial=0))
-    if used:
-        result[:, :used] = ask(np.ascontiguousarray(groups[:, :used]))
-    return result
-
-
 def build_interference(instance: Instance) -> Interference:
     """Return the interference as arrays. Raises InputError where a predictor is lacking."""
     interference = instance.interference
@@ -345,6 +336,7 @@ def build_interference(instance: Instance) -> Interference:
         return GroupTable(instance, interference)
     if interference.kind == "predictor":
         from placer.interference.binding import bound_predictor
+        from placer.interference.predicted import Predicted
 
         return Predicted(bound_predictor(instance), interference.slo_quantile, len(instance.models))
     return NoSlowdown(instance)

@@ -25,6 +25,8 @@ class Batch:
     slo (K,): ms, infinite for none. best_solo (K,): ms, NaN where no latency term needs it.
     apart (K, K): pairs that may not share a VM, the diagonal for a kind with itself.
     together: for each rule the replicas of each kind (K,) that one VM must hold.
+    max_vms: the most VMs in use, UNLIMITED for no rule. max_price: the most that the VMs in use
+    may cost together, infinite for no rule.
     """
 
     instance: Instance
@@ -43,6 +45,8 @@ class Batch:
     best_solo: Floats
     apart: NDArray[np.bool_]
     together: list[NDArray[np.int64]]
+    max_vms: int
+    max_price: float
 
     @property
     def kinds(self) -> int:
@@ -64,18 +68,6 @@ class Batch:
         """What one unplaced replica of each kind costs (K,); None where all must be placed."""
         penalty = self.instance.objective.unplaced_penalty
         return None if penalty is None else penalty * self.weight
-
-    @property
-    def max_vms(self) -> int:
-        """The most VMs in use; UNLIMITED for no rule."""
-        limit = self.instance.rules.max_vms
-        return UNLIMITED if limit is None else limit
-
-    @property
-    def max_price(self) -> float:
-        """The most that the VMs in use may cost together; infinite for no rule."""
-        limit = self.instance.rules.max_price
-        return np.inf if limit is None else limit
 
     def vms_possible(self) -> NDArray[np.int64]:
         """Return how many VMs of each type could be in use at the most (T,)."""
@@ -119,6 +111,8 @@ def compile_batch(instance: Instance) -> Batch:
         ),
         apart=_apart(instance, number),
         together=[_members(names, number) for names in instance.rules.together if names],
+        max_vms=UNLIMITED if instance.rules.max_vms is None else instance.rules.max_vms,
+        max_price=inf if instance.rules.max_price is None else instance.rules.max_price,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.backend_highs import LinearMaster, cost_scale
+from placer.solvers.budget import Budget
 from placer.solvers.columns import Columns, Prices, columns_of, join
 from placer.solvers.master import Rows
 from placer.solvers.pricing import Pricing
@@ -21,6 +22,12 @@ from placer.solvers.run import Run, State
 Floats = NDArray[np.float64]
 
 SMOOTHING = 0.6
+NEAR = 0.02
+"""A bound that is farther from the master's value, relative to it, says little of good duals."""
+
+FEW = 10
+"""Fewer new columns than this call for a deeper search."""
+
 CONVERGED = 1e-9
 LACKING = 1e-7
 SURELY_LACKING = 1e-4
@@ -89,6 +96,8 @@ class ColumnGeneration:
         self._lp.charge(self._artificial_price)
         self._best = -math.inf
         self._best_duals: Floats | None = None
+        self._last: Floats | None = None
+        self._budget = Budget.of(self.run)
 
     def _cost(self, columns: Columns) -> Floats:
         return columns.cost * (not self.free)
@@ -122,8 +131,12 @@ class ColumnGeneration:
         return len(new)
 
     def _rounds(self) -> tuple[bool, float]:
-        """Add columns until the bound meets the master's value; return success and what lacks."""
-        smoothing = SMOOTHING
+        """Add columns until the bound meets the master's value; return success and what lacks.
+
+        Columns are looked for the quick way until there are few; then the search is deep, which
+        bounds the least reduced cost too.
+        """
+        smoothing, deep = SMOOTHING, False
         lacking = math.inf
         while not self.run.should_stop():
             solved = self._lp.solve(self.run)
@@ -135,14 +148,14 @@ class ColumnGeneration:
                 return True, lacking
             if self.outdone_by_bound and lacking <= LACKING and value < (self.run.bound or value):
                 return False, lacking
-            exact = self.rows.prices(duals)
-            if not self.free and self._add(self.pricing.quick(exact)) >= 10:
+            if not self.free and self._add(self.pricing.quick(self.rows.prices(duals))) >= FEW:
                 continue
-            asked = duals
-            if self._best_duals is not None:
-                asked = smoothing * self._best_duals + (1.0 - smoothing) * duals
-            added = self._price(asked)
-            if added:
+            added = self._price(self._smoothed(value, duals, smoothing), deep=deep)
+            if added >= FEW:
+                smoothing, deep = SMOOTHING, False
+            elif not deep:
+                deep = True
+            elif added:
                 smoothing = SMOOTHING
             elif smoothing > 0:
                 smoothing = 0.0  # the smoothed prices misled: ask at the master's own
@@ -150,10 +163,21 @@ class ColumnGeneration:
                 return True, lacking
         return False, lacking
 
-    def _price(self, duals: Floats) -> int:
+    def _smoothed(self, value: float, duals: Floats, smoothing: float) -> Floats:
+        """Return `duals` drawn towards those of the best bound, or the last while it is bad."""
+        centre = self._last
+        if self._best_duals is not None and value - self._best <= NEAR * abs(value):
+            centre = self._best_duals
+        return duals if centre is None else smoothing * centre + (1.0 - smoothing) * duals
+
+    def _price(self, duals: Floats, *, deep: bool) -> int:
+        self._last = duals
         prices = self.rows.prices(duals)
-        least, columns = self.pricing.least(prices, free=self.free)
+        least, columns = self.pricing.least(prices, free=self.free, deep=deep)
         bound = prices.bound(self.run.batch, least)
+        if not self.free and self.run.objective is not None:
+            slack = self._budget.slack(least, self.run.objective)
+            bound = max(bound, min(prices.constant - slack, self.run.objective))
         if bound > self._best:
             self._best, self._best_duals = bound, duals
             if not self.free:

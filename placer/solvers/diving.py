@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from placer.solvers.backend_highs import LinearMaster, cost_scale
 from placer.solvers.columns import Columns, Prices, assignment_of, join
 from placer.solvers.fleet import CostMemo, Fleet
+from placer.solvers.frontier import Ground
 from placer.solvers.greedy import Plan, by_size, construct
-from placer.solvers.growth import Ground, GroupSearch
+from placer.solvers.group_search import GroupSearch
 from placer.solvers.master import Rows
 from placer.solvers.run import Run, within_limits
 

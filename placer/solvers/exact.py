@@ -25,6 +25,7 @@ from placer.solvers.guided_fill import fill_guided
 from placer.solvers.integer_program import Backend, IntegerProgram, IntegerResult
 from placer.solvers.local import Local
 from placer.solvers.master import Rows, integer_master
+from placer.solvers.neighbourhood import Neighbourhoods
 from placer.solvers.pricing import PoolPricing, Pricing
 from placer.solvers.relaxation import aggregate_proves_infeasible, raise_aggregate_bound
 from placer.solvers.run import Run
@@ -49,6 +50,9 @@ DESCENT_SECONDS = 0.4
 
 ROUNDING_SECONDS = 1.2
 """The most that looking for placements near the linear values takes, where time is limited."""
+
+COLUMNS_SHARE = 0.6
+"""How much of the time left the linear bound may take before better placements are looked for."""
 
 CLOSING_LIMIT = 150_000
 """The most groups that one integer master is given."""
@@ -98,13 +102,17 @@ class Groups:
         if run.should_stop():
             return
         run.enter("columns")
-        linear = ColumnGeneration(run, rows, pricing).solve()
-        if linear is None or run.should_stop():
+        with run.at_most(COLUMNS_SHARE * run.time_left()):
+            linear = ColumnGeneration(run, rows, pricing).solve()
+        if run.should_stop():
             return
-        if linear.infeasible:
+        if linear is not None and linear.infeasible:
             _no_placement(run)
-            return
-        _Closing(run, rows, self.backend()).close(pricing, linear)
+        elif linear is not None:
+            _Closing(run, rows, self.backend()).close(pricing, linear)
+        elif run.best is not None:
+            run.enter("neighbourhoods")
+            Neighbourhoods(run, None).improve(run.time_left())
 
     def _without_pool(self, run: Run, rows: Rows, pricing: Pricing) -> None:
         """Look for good placements and a quick bound where groups are too many to list."""
@@ -170,6 +178,7 @@ class _Closing:
 
     def __init__(self, run: Run, rows: Rows, backend: Backend) -> None:
         self.run, self.rows, self.backend = run, rows, backend
+        self._neighbourhoods: Neighbourhoods | None = None
 
     def whole(self, pool: Columns) -> None:
         """Solve the master over every group there is."""
@@ -195,11 +204,23 @@ class _Closing:
                 if self._prove(self._with_incumbent(groups), linear, window):
                     return
                 continue
+            if self._search_near(linear, effort):
+                continue
             before = run.objective
             exhausted = self._widen(pricing, linear, effort)
-            if run.objective == before and exhausted:
+            if run.objective == before and exhausted and not np.isfinite(run.time_left()):
                 return
             effort *= 2.0
+
+    def _search_near(self, linear: LinearBound, seconds: float) -> bool:
+        """Improve the incumbent a few VMs at a time; return whether that led anywhere."""
+        run = self.run
+        if run.best is None:
+            return False
+        run.enter("neighbourhoods")
+        if self._neighbourhoods is None:
+            self._neighbourhoods = Neighbourhoods(run, linear.prices)
+        return self._neighbourhoods.improve(seconds)
 
     def _narrow(self, pricing: Pricing, linear: LinearBound) -> bool:
         """Settle whether a placement lies in the lower part of the gap, with few groups.

@@ -33,7 +33,7 @@ class GroupCosts:
         self._best_solo = np.append(batch.best_solo, 1.0)
         pad = np.zeros((batch.types, 1, batch.demand.shape[2]))
         self._demand = np.concatenate([batch.demand, pad], axis=1)
-        self._has_slo = bool(np.isfinite(batch.slo).any())
+        self.has_slo = bool(np.isfinite(batch.slo).any())
         self.company_matters = batch.instance.interference.kind != "none"
         self._any_apart = bool(batch.apart.any())
         self._apart = np.zeros((batch.kinds + 1, batch.kinds + 1), dtype=bool)
@@ -73,7 +73,28 @@ class GroupCosts:
             return np.concatenate([self.service_cost(t, part) for part in parts])
         interference = self.batch.interference
         slowdown = interference.slowdown(t, groups)
-        upper = interference.upper(t, groups) if self._has_slo else slowdown
+        upper = interference.upper(t, groups, slowdown) if self.has_slo else slowdown
+        return self._together(t, groups, slowdown, upper)
+
+    def cost_and_floor(self, t: int, groups: Groups, more: int) -> tuple[Floats, Floats, Floats]:
+        """Return cost (n,), a floor of cost (n,), and floors of slowdowns (n, width).
+
+        The floors hold in every group made of one of `groups`, which are known to fit, by adding
+        at most `more` replicas; what those cost themselves is not in them.
+        """
+        interference = self.batch.interference
+        slowdown = interference.slowdown(t, groups)
+        upper = interference.upper(t, groups, slowdown) if self.has_slo else slowdown
+        cost = self._together(t, groups, slowdown, upper)
+        left = np.full(len(groups), more)
+        floor = interference.floor(t, groups, left, slowdown)
+        least = interference.upper_floor(t, groups, left, upper) if self.has_slo else floor
+        if floor is slowdown and least is upper:
+            return cost, cost, floor
+        return cost, self._together(t, groups, floor, least), floor
+
+    def _together(self, t: int, groups: Groups, slowdown: Floats, upper: Floats) -> Floats:
+        """Return the cost (n,) at these slowdowns, infinite where one is unknown."""
         own = self.member_cost(t, groups, slowdown, upper)
         cost: Floats = self._objective.price * self.batch.price[t] + own.sum(axis=1)
         cost[np.isnan(slowdown).any(axis=1, where=groups >= 0)] = np.inf
@@ -126,7 +147,7 @@ class GroupCosts:
         if objective.latency > 0:
             ratio = self._solo[t][groups] / self._best_solo[groups]
             own += objective.latency * weight * (ratio * slowdown - 1.0)
-        if self._has_slo:
+        if self.has_slo:
             late = self._solo[t][groups] * upper > self._slo[groups] + TOLERANCE
             if objective.slo_penalty is None:
                 own[late & member] = np.inf

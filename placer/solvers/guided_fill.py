@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.columns import Prices
 from placer.solvers.fleet import CostMemo, Fleet
+from placer.solvers.frontier import Ground
 from placer.solvers.greedy import Plan, by_size, construct
-from placer.solvers.growth import Ground, GroupSearch
+from placer.solvers.group_search import GroupSearch
 from placer.solvers.relaxation import aggregate_program
 from placer.solvers.run import Run, State
 
@@ -31,6 +32,8 @@ URGE = 1.0
 BEAM = 150
 CLOSE_ENOUGH = 0.004
 RELAXATION_SECONDS = 5.0
+MOST_VMS = 1_000
+"""More VMs than this are not filled one by one: columns serve such batches better."""
 
 
 def fill_guided(run: Run) -> None:
@@ -42,6 +45,8 @@ def fill_guided(run: Run) -> None:
         if relaxed.values is None:
             continue
         vms = relaxed.values[: run.batch.types]
+        if vms.sum() > MOST_VMS:
+            return
         for power in POWERS:
             worth = _worth(run, vms, power)
             for _ in range(ROUNDS):

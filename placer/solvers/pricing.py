@@ -20,10 +20,13 @@ HOT = 40_000
 class Pricing(Protocol):
     """Finds groups of negative reduced cost, and proves how negative the least is."""
 
-    def least(self, prices: Prices, *, free: bool = False) -> tuple[Floats, Columns]:
+    def least(
+        self, prices: Prices, *, free: bool = False, deep: bool = True
+    ) -> tuple[Floats, Columns]:
         """Return a lower bound of each VM type's least reduced cost (T,), and promising columns.
 
-        With `free`, groups cost nothing: that is how infeasibility is proved.
+        Where none is below 0 the bound may be anything above; where not `deep`, it may be minus
+        infinity. With `free`, groups cost nothing: that is how infeasibility is proved.
         """
 
     def quick(self, prices: Prices) -> Columns:
@@ -45,7 +48,9 @@ class PoolPricing:
         self._members = [np.ascontiguousarray(m, dtype=np.intp) for m in pool.groups.T]
         self._hot = np.zeros(0, dtype=np.intp)
 
-    def least(self, prices: Prices, *, free: bool = False) -> tuple[Floats, Columns]:
+    def least(
+        self, prices: Prices, *, free: bool = False, deep: bool = True
+    ) -> tuple[Floats, Columns]:
         reduced = self._reduced(prices)
         if free:
             reduced -= self.pool.cost

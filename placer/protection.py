@@ -1,0 +1,100 @@
+"""Robust placement: SLOs held by calibrated upper slowdowns, and what that promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from placer.errors import UsageError
+from placer.interference.binding import bound_predictor
+from placer.problem import TOLERANCE, Instance, PredictorInterference
+
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+"""Levels that a placement's replicas are looked at, beside the one asked for."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What a placement promises of its SLOs by the predictor's calibration.
+
+    level: what was asked for. replicas: those with an SLO that share a VM; alone: those that do
+    not, whose latency is the measured one. expected_misses: at most so many of `replicas` are
+    expected to be late. all_kept: the least probability that none is (union bound), 0 for no
+    promise.
+    """
+
+    level: float
+    replicas: int
+    alone: int
+    expected_misses: float
+    all_kept: float
+
+    def words(self) -> str:
+        """Return the promise in a sentence."""
+        if not self.replicas:
+            return "no replica with an SLO shares a VM: each runs as it was measured alone"
+        none_late = (
+            f"all are on time with a probability of at least {100 * self.all_kept:.0f} %"
+            if self.all_kept > 0
+            else "nothing is promised of all at once"
+        )
+        return (
+            f"each of {self.replicas} shared replicas with an SLO keeps it with a probability of "
+            f"at least {100 * self.level:g} % in groups like those measured; at most "
+            f"{self.expected_misses:.2g} late replicas are expected, and {none_late}"
+        )
+
+
+def protected(instance: Instance, level: float) -> Instance:
+    """Return `instance` with its SLOs checked at the predictor's `level`, between 0.5 and 1.
+
+    Raises UsageError where the level is none, or the instance asks no predictor.
+    """
+    if not 0.5 <= level < 1.0:
+        raise UsageError(f"--protect: found {level:g}, expected from 0.5 to below 1")
+    interference = instance.interference
+    if not isinstance(interference, PredictorInterference):
+        raise UsageError(
+            f"--protect: the instance's interference is {interference.kind!r}, whose slowdowns "
+            "are taken as certain; expected a predictor, which knows how far off it can be"
+        )
+    robust = interference.model_copy(update={"slo_quantile": level})
+    copy = instance.model_copy(update={"interference": robust})
+    copy.remember_bound_predictor(bound_predictor(instance))
+    return copy
+
+
+def chance_of(instance: Instance, assignment: list[tuple[str, list[str]]], level: float) -> Chance:
+    """Return what the calibration promises of the VMs in `assignment` (type and model names).
+
+    A bound at level q holds with probability q for a group drawn like the calibration's (split
+    conformal), so a replica kept at q is late with probability at most 1 - q.
+    """
+    bound = bound_predictor(instance)
+    number = {model.name: k for k, model in enumerate(instance.models)}
+    types = {v.name: t for t, v in enumerate(instance.vm_types)}
+    late: list[float] = []
+    alone = 0
+    levels = sorted({*LEVELS, level})
+    for vm_type, names in assignment:
+        group = np.array([sorted(number[name] for name in names)], dtype=np.int64)
+        models = [instance.models[k] for k in group[0]]
+        timed = [
+            (i, m.solo_latency_on(vm_type), m.slo_ms)
+            for i, m in enumerate(models)
+            if m.slo_ms is not None
+        ]
+        if len(models) == 1:
+            alone += len(timed)
+            continue
+        uppers = [bound.upper(types[vm_type], group, q)[0] for q in levels] if timed else []
+        for i, solo, slo in timed:
+            assert slo is not None
+            assert solo is not None
+            kept = [
+                q for q, upper in zip(levels, uppers, strict=True)
+                if solo * upper[i] <= slo + TOLERANCE
+            ]  # fmt: skip
+            late.append(1.0 - max(kept, default=0.0))
+    return Chance(level, len(late), alone, float(sum(late)), max(0.0, 1.0 - float(sum(late))))

@@ -1,0 +1,271 @@
+"""Large neighbourhood search whose repair step is the exact group master on a few VMs.
+
+A few VMs are emptied and their replicas placed anew at the least cost there is, with the rest of
+the placement left as it is. Which VMs is chosen in several ways, the more often the more a way has
+gained of late (Ropke and Pisinger 2006). With prices at hand only groups that could be part of a
+better placement go into the master.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.solvers.backend_highs import solve_with_highs
+from placer.solvers.batch import UNLIMITED, Batch
+from placer.solvers.columns import Columns, Prices, TogetherIndex, assignment_of, columns_of, join
+from placer.solvers.frontier import Ground
+from placer.solvers.group_search import GroupSearch
+from placer.solvers.master import Rows, integer_master
+from placer.solvers.run import Run, State, holds, state_costs
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FIRST_SIZE = 14
+"""Replicas of the first neighbourhoods."""
+
+LARGEST_SIZE = 80
+GROUPS = 6_000
+"""The most groups that one repair chooses from."""
+
+REPAIR_SECONDS = 3.0
+QUICK_SECONDS = 0.25
+"""A repair that is done sooner makes the next neighbourhoods larger."""
+
+IDLE = 60
+"""Neighbourhoods without gain after which a search without a clock ends."""
+
+MEMORY = 0.9
+"""How much of what a way of choosing gained before counts beside what it gains now."""
+
+SKEW = 4.0
+"""How strongly the worst VMs are preferred where the worst are looked for."""
+
+
+@dataclass
+class Ways:
+    """The ways to choose VMs, and what each has gained of late: an adaptive roulette wheel."""
+
+    names: list[str]
+    rng: np.random.Generator
+    score: dict[str, float] = field(default_factory=dict)
+
+    def choose(self) -> str:
+        """Return a way, in proportion to its score."""
+        scores = np.array([self.score.get(name, 1.0) for name in self.names])
+        return str(self.rng.choice(self.names, p=scores / scores.sum()))
+
+    def tell(self, name: str, gained: bool) -> None:
+        """Take note of whether the way has gained."""
+        now = self.score.get(name, 1.0)
+        self.score[name] = max(0.1, MEMORY * now + (1.0 - MEMORY) * (4.0 if gained else 0.0))
+
+
+@dataclass(frozen=True)
+class Hole:
+    """What a neighbourhood frees: VMs by content, and replicas (K,), those unplaced included."""
+
+    vms: Counter[State]
+    replicas: Ints
+
+
+class Neighbourhoods:
+    """Improves a run's best placement, a few VMs at a time."""
+
+    def __init__(self, run: Run, prices: Prices | None) -> None:
+        """`prices` are those of a linear bound, by which groups are told that cannot help."""
+        self.run, self.prices = run, prices
+        self._rng = np.random.default_rng(run.options.seed)
+        self._ground = Ground.of(run)
+        self._size = float(FIRST_SIZE)
+        names = ["random", "degradation", "price", "related"]
+        self._ways = Ways(names + (["prices"] if prices is not None else []), self._rng)
+        self._choose: dict[str, Callable[[list[State], Floats], Ints]] = {
+            "random": self._random,
+            "degradation": self._by_degradation,
+            "price": self._by_price,
+            "related": self._related,
+            "prices": self._by_prices,
+        }
+
+    def improve(self, seconds: float) -> bool:
+        """Search for at most these seconds; return whether a better placement was found."""
+        run = self.run
+        before, idle = run.objective, 0
+        with run.at_most(seconds):
+            while not run.should_stop() and idle < IDLE:
+                way = self._ways.choose()
+                gained = self._step(way)
+                self._ways.tell(way, gained)
+                idle = 0 if gained else idle + 1
+        return before is None or (run.objective is not None and run.objective < before)
+
+    def _step(self, way: str) -> bool:
+        """Open one neighbourhood and close it again at the least cost; return whether it gained."""
+        hole = self._open(way)
+        if not hole.vms:
+            return False
+        began = self.run.seconds()
+        gained = self._close(hole)
+        quick = self.run.seconds() - began < QUICK_SECONDS
+        self._size = float(np.clip(self._size * (1.05 if quick else 0.9), 8, LARGEST_SIZE))
+        return gained
+
+    def _open(self, way: str) -> Hole:
+        """Choose VMs of the best placement until they hold enough replicas."""
+        run = self.run
+        assert run.best is not None
+        states = [s for s in run.best if not any(holds(s[1], r) for r in run.batch.together)]
+        counts = np.array([run.best[s] for s in states], dtype=np.float64)
+        chosen: Counter[State] = Counter()
+        replicas = np.zeros(run.batch.kinds, dtype=np.int64)
+        placed = 0
+        for index in self._choose[way](states, counts).tolist() if states else ():
+            state = states[index]
+            take = min(int(counts[index]), 2)
+            for kind in state[1]:
+                replicas[kind] += take
+            chosen[state] += take
+            placed += take * len(state[1])
+            if placed >= self._size:
+                break
+        return Hole(chosen, replicas + self._unplaced(self._size))
+
+    def _unplaced(self, most: float) -> Ints:
+        """Return some of the replicas that have no place (K,)."""
+        batch = self.run.batch
+        missing = batch.replicas.copy()
+        for (_, group), count in (self.run.best or {}).items():
+            for kind in group:
+                missing[kind] -= count
+        for rule in batch.together:  # whose VM stays as it is
+            missing[rule > 0] = 0
+        kinds = self._rng.permutation(np.repeat(np.arange(batch.kinds), np.minimum(missing, 8)))
+        return np.bincount(kinds[: int(most)], minlength=batch.kinds)
+
+    def _close(self, hole: Hole) -> bool:
+        run = self.run
+        assert run.best is not None
+        rest = Counter(run.best)
+        rest.subtract(hole.vms)
+        batch = left_of(run.batch, hole.replicas, rest)
+        columns = self._groups(batch, hole)
+        if columns is None or not len(columns):
+            return False
+        rows = Rows(batch)
+        program = integer_master(rows, columns, hole.vms)
+        with run.at_most(REPAIR_SECONDS):
+            result = solve_with_highs(program, run)
+        if result.values is None:
+            return False
+        for state, count in assignment_of(columns, result.values[: len(columns)]).items():
+            rest[state] += count
+        return run.offer(rest)
+
+    def _groups(self, batch: Batch, hole: Hole) -> Columns | None:
+        """Return the groups of the freed replicas that could be part of a better placement."""
+        run = self.run
+        used = columns_of(run.costs, list(hole.vms))
+        prices = self.prices
+        if prices is None:
+            prices = Prices(np.zeros(batch.kinds), np.zeros(batch.types), np.zeros(0), 0.0)
+            window = float(used.cost @ np.array(list(hole.vms.values()), dtype=float))
+        else:
+            window = float(
+                reduced_cost(used, prices) @ np.array(list(hole.vms.values()), dtype=float)
+            )
+        prices = replace(prices, together=np.zeros(0))
+        ground = replace(self._ground, batch=batch, together=TogetherIndex(batch))
+        window += 1e-9 * (1.0 + abs(window))
+        for _ in range(6):
+            found = _collected(ground, prices, window)
+            if found is not None:
+                break
+            window *= 0.5
+        if found is None or run.should_stop():
+            return None
+        states = list(dict.fromkeys([*found.states(), *hole.vms]))
+        return found if len(states) == len(found) else columns_of(run.costs, states)
+
+    def _random(self, states: list[State], counts: Floats) -> Ints:
+        return self._weighted(np.ones(len(states)), counts)
+
+    def _by_degradation(self, states: list[State], counts: Floats) -> Ints:
+        """Prefer VMs that cost much beyond what their replicas cost alone, price left out."""
+        batch, costs = self.run.batch, self.run.costs
+        price = batch.instance.objective.price * batch.price
+        own = state_costs(costs, states) - price[[t for t, _ in states]]
+        return self._weighted(own / np.array([len(group) for _, group in states]), counts)
+
+    def _by_price(self, states: list[State], counts: Floats) -> Ints:
+        """Prefer VMs that are dear for what they hold."""
+        price = self.run.batch.price[[t for t, _ in states]]
+        return self._weighted(price / np.array([len(group) for _, group in states]), counts)
+
+    def _by_prices(self, states: list[State], counts: Floats) -> Ints:
+        """Prefer VMs that a linear bound would not use."""
+        assert self.prices is not None
+        return self._weighted(reduced_cost(columns_of(self.run.costs, states), self.prices), counts)
+
+    def _related(self, states: list[State], counts: Floats) -> Ints:
+        """Take a VM at random, and those whose replicas get on best with one of its own."""
+        batch, costs = self.run.batch, self.run.costs
+        seed = int(self._rng.integers(len(states)))
+        t, group = states[seed]
+        kind = int(self._rng.choice(group))
+        others = np.arange(batch.kinds, dtype=np.int32)
+        pairs = np.sort(np.column_stack([np.full_like(others, kind), others]), axis=1)
+        cost, alone = costs.cost(t, pairs), self._ground.least_cost[t]
+        able = np.isfinite(cost) & np.isfinite(alone)
+        together = np.subtract(cost, alone, out=np.zeros(len(cost)), where=able)
+        together[~able] = together.max(initial=0.0)
+        best = np.array([together[list(group)].min() for _, group in states])
+        best[seed] = -np.inf
+        spread = float(np.ptp(np.delete(best, seed))) if len(best) > 1 else 0.0
+        return np.argsort(best + 0.05 * spread * self._rng.gumbel(size=len(best)), kind="stable")
+
+    def _weighted(self, badness: Floats, counts: Floats) -> Ints:
+        """Return an order at random in which contents of higher badness tend to come first."""
+        rank = np.argsort(np.argsort(badness, kind="stable"), kind="stable")
+        weight = np.exp(SKEW * rank / max(1, len(rank) - 1)) if np.ptp(badness) > 0 else 1.0
+        keys = np.log(self._rng.random(len(badness))) / (weight * np.sqrt(counts))
+        return np.argsort(-keys, kind="stable")
+
+
+def left_of(batch: Batch, replicas: Ints, rest: Counter[State]) -> Batch:
+    """Return what `batch` leaves to `replicas` (K,) beside the VMs of `rest`."""
+    used = np.zeros(batch.types, dtype=np.int64)
+    for (t, _), count in rest.items():
+        used[t] += count
+    limited = batch.count < UNLIMITED
+    return replace(
+        batch,
+        replicas=replicas,
+        count=np.where(limited, batch.count - used, batch.count),
+        max_vms=batch.max_vms if batch.max_vms >= UNLIMITED else batch.max_vms - int(used.sum()),
+        max_price=batch.max_price - float(used @ batch.price),
+        together=[],
+    )
+
+
+def reduced_cost(columns: Columns, prices: Prices) -> Floats:
+    """Return the cost of each group less what it is worth (n,), together rules left out."""
+    worth = np.append(prices.kind, 0.0)[columns.groups].sum(axis=1)
+    reduced: Floats = columns.cost - worth - prices.vm_type[columns.vm_type]
+    return reduced
+
+
+def _collected(ground: Ground, prices: Prices, window: float) -> Columns | None:
+    """Return every group of reduced cost at most `window`, None for more than GROUPS."""
+    parts: list[Columns] = []
+    for t in np.flatnonzero(ground.batch.vms_possible() > 0).tolist():
+        search = GroupSearch(ground, t, prices)
+        if not search.collect(window, GROUPS - sum(map(len, parts))):
+            return None
+        parts.append(search.columns(limited=False))
+    return join(parts)

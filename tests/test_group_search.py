@@ -1,0 +1,134 @@
+"""Growth of groups against a list of them all: no group is missed, no bound is above the least."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_instances import random_instance
+
+from placer import Instance, read_instance
+from placer.solvers.batch import compile_batch
+from placer.solvers.columns import Columns, Prices
+from placer.solvers.enumeration import enumerate_groups
+from placer.solvers.frontier import Ground
+from placer.solvers.group_costs import GroupCosts
+from placer.solvers.group_search import GroupSearch
+from placer.solvers.growth import GrowthPricing
+from placer.solvers.run import Options, Run
+
+ROUNDING = 1e-7
+
+
+def run_of(instance: Instance) -> Run:
+    batch = compile_batch(instance)
+    return Run(batch, GroupCosts(batch), Options())
+
+
+def random_prices(run: Run, pool: Columns, rng: np.random.Generator) -> Prices:
+    """Return prices at which some groups have a negative reduced cost and most have not."""
+    batch = run.batch
+    typical = np.median(pool.cost) if len(pool) else 1.0
+    kind = rng.uniform(-0.3, 1.4, batch.kinds) * (abs(float(typical)) + 0.1)
+    vm_type = -rng.uniform(0.0, 0.5, batch.types) * rng.integers(0, 2, batch.types)
+    return Prices(kind, vm_type, rng.uniform(0.0, 0.3, len(batch.together)), 0.0)
+
+
+def reduced(run: Run, pool: Columns, prices: Prices) -> np.ndarray:
+    worth = np.append(prices.kind, 0.0)[pool.groups].sum(axis=1)
+    held = Ground.of(run).together.held(pool.groups) @ prices.together
+    return pool.cost - worth - prices.vm_type[pool.vm_type] - held
+
+
+def names(pool: Columns, rows: np.ndarray) -> set[tuple[int, tuple[int, ...]]]:
+    return set(pool.take(rows).states())
+
+
+def compare(run: Run, seed: int) -> int:
+    """Hold growth against the list at random prices; return how many groups were below 0."""
+    rng = np.random.default_rng(seed)
+    pool = enumerate_groups(run)
+    assert pool is not None
+    below = 0
+    for _ in range(3):
+        prices = random_prices(run, pool, rng)
+        values = reduced(run, pool, prices)
+        pricing = GrowthPricing(run)
+        for window in (0.0, float(rng.uniform(0.0, 0.5))):
+            found = pricing.within(prices, window, 100_000)
+            assert found is not None
+            sure = names(pool, values <= window - ROUNDING)
+            assert sure <= set(found.states())
+            assert set(found.states()) <= names(pool, values <= window + ROUNDING)
+        least, columns = pricing.least(prices)
+        for t in range(run.batch.types):
+            true = values[pool.vm_type == t].min(initial=np.inf)
+            assert min(least[t], 0.0) <= min(true, 0.0) + ROUNDING
+        if values.min(initial=0.0) < -1e-6:
+            assert len(columns)
+        below += int((values < 0).sum())
+    return below
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_growth_finds_what_a_list_holds(seed: int) -> None:
+    compare(run_of(random_instance(seed, max_replicas=7, kinds=4)), seed)
+
+
+@pytest.mark.parametrize("combine", ["sum", "product"])
+@pytest.mark.parametrize("limits", ["", "slo", "penalty", "apart"])
+def test_growth_finds_what_a_list_holds_in_larger_batches(combine: str, limits: str) -> None:
+    rng = np.random.default_rng(len(combine) + len(limits))
+    labels = [f"m{k}" for k in range(9)]
+    pairs = {a: {b: round(float(rng.uniform(0.85, 1.8)), 3) for b in labels} for a in labels}
+    models = [
+        {"name": name, "replicas": int(rng.integers(1, 4)), "weight": round(float(w), 2),
+         "demand": {"cpu": round(float(d), 2)},
+         **({"solo_latency_ms": 10.0, "slo_ms": float(rng.uniform(11, 22))}
+            if limits in ("slo", "penalty") else {})}
+        for name, d, w in zip(labels, rng.uniform(0.2, 3, 9), rng.uniform(0.3, 2, 9), strict=True)
+    ]  # fmt: skip
+    data = {
+        "vm_types": [
+            {"name": "s", "capacity": {"cpu": 4}, "price": 1.0, "count": 4, "max_models": 4},
+            {"name": "l", "capacity": {"cpu": 8}, "price": 1.7, "max_models": 5},
+        ],
+        "models": models,
+        "interference": {"kind": "pairwise", "combine": combine, "slowdown": {"*": pairs}},
+        "objective": {
+            "degradation": 0.4,
+            "slo": {"penalty": 0.3} if limits == "penalty" else "forbid",
+        },
+        "rules": {"apart": [["m0", "m3"], ["m4", "m4"]]} if limits == "apart" else {},
+    }  # fmt: skip
+    assert compare(run_of(Instance.from_dict(data)), 3) > 0
+
+
+@pytest.mark.parametrize("quantile", [None, 0.9])
+def test_growth_is_sound_for_the_shipped_predictor(root: Path, quantile: float | None) -> None:
+    instance = read_instance(root / "instances" / "quickstart.json")
+    data = instance.to_dict()
+    data["interference"] |= {} if quantile is None else {"slo_quantile": quantile}
+    for model in data["models"]:
+        model["replicas"] = min(2, model["replicas"])
+    for vm_type in data["vm_types"]:
+        vm_type["max_models"] = 4
+    for penalty in ("forbid", {"penalty": 0.02}):
+        data["objective"]["slo"] = penalty
+        assert compare(run_of(Instance.from_dict(data)), 5) > 0
+
+
+def test_a_narrow_beam_weakens_the_bound_and_never_breaks_it() -> None:
+    run = run_of(random_instance(11, max_replicas=9, kinds=5, interference="pairwise"))
+    pool = enumerate_groups(run)
+    assert pool is not None
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        prices = random_prices(run, pool, rng)
+        values = reduced(run, pool, prices)
+        for t in range(run.batch.types):
+            true = values[pool.vm_type == t].min(initial=np.inf)
+            for beam in (1, 2, 5):
+                bound = GroupSearch(Ground.of(run), t, prices).run(0.0, beam)
+                assert min(bound, 0.0) <= min(true, 0.0) + ROUNDING
