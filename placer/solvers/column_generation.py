@@ -16,7 +16,7 @@ from placer.solvers.backend_highs import LinearMaster, cost_scale
 from placer.solvers.budget import Budget
 from placer.solvers.columns import Columns, Prices, columns_of, join
 from placer.solvers.master import Rows
-from placer.solvers.pricing import Pricing
+from placer.solvers.pricing import EFFORTS, Pricing
 from placer.solvers.run import Run, State
 
 Floats = NDArray[np.float64]
@@ -38,10 +38,14 @@ ARTIFICIAL_PRICES = 5
 
 @dataclass
 class LinearBound:
-    """What column generation found: bound, the prices that prove it, columns, and LP values."""
+    """What column generation found: bound, the prices that prove it, columns, and LP values.
+
+    guide: the master's own last prices, which say better than those of a weak bound what is good.
+    """
 
     bound: float
     prices: Prices
+    guide: Prices
     columns: Columns
     values: Floats
     converged: bool
@@ -54,7 +58,8 @@ class ColumnGeneration:
 
     With `free`, groups cost nothing and the value is how many replicas must lack a place: above
     0, that proves that no placement exists. With `outdone_by_bound` it stops once the run has a
-    better bound than this one can become.
+    better bound than this one can become. With a lower `most_effort` it stops where pricing finds
+    no more columns that way, and has no bound.
     """
 
     run: Run
@@ -62,6 +67,7 @@ class ColumnGeneration:
     pricing: Pricing
     free: bool = False
     outdone_by_bound: bool = False
+    most_effort: int = EFFORTS
     parts: list[Columns] = field(default_factory=list)
     _known: set[bytes] = field(default_factory=set)
 
@@ -70,6 +76,8 @@ class ColumnGeneration:
         self._start(first if first is not None else self._first_columns())
         for _ in range(ARTIFICIAL_PRICES):
             converged, lacking = self._rounds()
+            if self.most_effort < EFFORTS:
+                return self._outcome(False)
             if self.free or not converged or lacking <= LACKING or self.run.should_stop():
                 return self._outcome(converged)
             reach = ColumnGeneration(self.run, self.rows, self.pricing, free=True)
@@ -97,6 +105,7 @@ class ColumnGeneration:
         self._best = -math.inf
         self._best_duals: Floats | None = None
         self._last: Floats | None = None
+        self._own: Floats | None = None
         self._budget = Budget.of(self.run)
 
     def _cost(self, columns: Columns) -> Floats:
@@ -133,16 +142,17 @@ class ColumnGeneration:
     def _rounds(self) -> tuple[bool, float]:
         """Add columns until the bound meets the master's value; return success and what lacks.
 
-        Columns are looked for the quick way until there are few; then the search is deep, which
-        bounds the least reduced cost too.
+        Columns are looked for with more effort the fewer there are; the full effort bounds the
+        least reduced cost too.
         """
-        smoothing, deep = SMOOTHING, False
+        smoothing, effort = SMOOTHING, 0
         lacking = math.inf
         while not self.run.should_stop():
             solved = self._lp.solve(self.run)
             if solved is None:
                 return False, lacking
             value, duals, lacking = solved
+            self._own = duals
             tolerance = CONVERGED * max(abs(value), 1e-9)
             if value - self._best <= tolerance:
                 return True, lacking
@@ -150,11 +160,11 @@ class ColumnGeneration:
                 return False, lacking
             if not self.free and self._add(self.pricing.quick(self.rows.prices(duals))) >= FEW:
                 continue
-            added = self._price(self._smoothed(value, duals, smoothing), deep=deep)
+            added = self._price(self._smoothed(value, duals, smoothing), effort)
             if added >= FEW:
-                smoothing, deep = SMOOTHING, False
-            elif not deep:
-                deep = True
+                smoothing, effort = SMOOTHING, max(0, effort - 1)
+            elif effort < self.most_effort:
+                effort += 1
             elif added:
                 smoothing = SMOOTHING
             elif smoothing > 0:
@@ -170,10 +180,10 @@ class ColumnGeneration:
             centre = self._best_duals
         return duals if centre is None else smoothing * centre + (1.0 - smoothing) * duals
 
-    def _price(self, duals: Floats, *, deep: bool) -> int:
+    def _price(self, duals: Floats, effort: int) -> int:
         self._last = duals
         prices = self.rows.prices(duals)
-        least, columns = self.pricing.least(prices, free=self.free, deep=deep)
+        least, columns = self.pricing.least(prices, free=self.free, effort=effort)
         bound = prices.bound(self.run.batch, least)
         if not self.free and self.run.objective is not None:
             slack = self._budget.slack(least, self.run.objective)
@@ -185,12 +195,14 @@ class ColumnGeneration:
         return self._add(columns)
 
     def _outcome(self, converged: bool, infeasible: bool = False) -> LinearBound | None:
-        if self._best_duals is None:
+        duals = self._best_duals if self._best_duals is not None else self._last
+        if duals is None:
             return None
         values = self._lp.values()[self._others :]
         return LinearBound(
             self._best,
-            self.rows.prices(self._best_duals),
+            self.rows.prices(duals),
+            self.rows.prices(self._own if self._own is not None else duals),
             join(self.parts),
             values,
             converged,

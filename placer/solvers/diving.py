@@ -23,7 +23,9 @@ from placer.solvers.run import Run, within_limits
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-BEAM = 60
+WIDTH = 12
+"""Groups grown from each kind after each fixing."""
+
 NEARLY_WHOLE = 0.8
 SHARE_A_STEP = 0.06
 LACKING = 1e-6
@@ -121,7 +123,7 @@ class _Dive:
         found: list[Columns] = []
         for t in np.flatnonzero(self.run.batch.vms_possible() > 0).tolist():
             search = GroupSearch(ground, t, prices)
-            search.run(0.0, BEAM)
+            search.seed(WIDTH)
             found.append(search.columns())
             if self.run.should_stop():
                 break

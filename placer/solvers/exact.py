@@ -26,7 +26,7 @@ from placer.solvers.integer_program import Backend, IntegerProgram, IntegerResul
 from placer.solvers.local import Local
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.neighbourhood import Neighbourhoods
-from placer.solvers.pricing import PoolPricing, Pricing
+from placer.solvers.pricing import EFFORTS, PoolPricing, Pricing
 from placer.solvers.relaxation import aggregate_proves_infeasible, raise_aggregate_bound
 from placer.solvers.run import Run
 
@@ -51,7 +51,10 @@ DESCENT_SECONDS = 0.4
 ROUNDING_SECONDS = 1.2
 """The most that looking for placements near the linear values takes, where time is limited."""
 
-COLUMNS_SHARE = 0.6
+FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
+"""Of the time left, what each step may take before the linear bound is looked for."""
+
+COLUMNS_SHARE = 0.4
 """How much of the time left the linear bound may take before better placements are looked for."""
 
 CLOSING_LIMIT = 150_000
@@ -120,14 +123,24 @@ class Groups:
         raise_aggregate_bound(run, _share(run))
         if not run.should_stop():
             run.enter("guided fill")
-            fill_guided(run)
-        if not run.should_stop():
-            run.enter("first columns")
-            linear = ColumnGeneration(run, rows, pricing, outdone_by_bound=True).solve()
-            if linear is not None and not linear.infeasible and not run.should_stop():
-                run.enter("diving")
-                dive(run, rows, linear.columns)
-                run.promising.update(dict.fromkeys(linear.columns.states()))
+            with run.at_most(FILL_SHARE * run.time_left()):
+                fill_guided(run)
+        if run.should_stop():
+            return
+        run.enter("first columns")
+        with run.at_most(FIRST_SHARE * run.time_left()):
+            linear = ColumnGeneration(
+                run, rows, pricing, outdone_by_bound=True, most_effort=EFFORTS - 1
+            ).solve()
+        if linear is None or run.should_stop():
+            return
+        run.enter("diving")
+        with run.at_most(DIVE_SHARE * run.time_left()):
+            dive(run, rows, linear.columns)
+        run.promising.update(dict.fromkeys(linear.columns.states()))
+        if np.isfinite(run.time_left()) and not run.should_stop():
+            run.enter("first neighbourhoods")
+            Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
 
 
 class GroupsCpSat(Groups):
@@ -219,7 +232,7 @@ class _Closing:
             return False
         run.enter("neighbourhoods")
         if self._neighbourhoods is None:
-            self._neighbourhoods = Neighbourhoods(run, linear.prices)
+            self._neighbourhoods = Neighbourhoods(run, linear.guide)
         return self._neighbourhoods.improve(seconds)
 
     def _narrow(self, pricing: Pricing, linear: LinearBound) -> bool:

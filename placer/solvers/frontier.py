@@ -104,3 +104,13 @@ def distinct(places: NDArray[np.int32], row: Ints, place: Ints) -> tuple[Ints, I
     members = np.sort(np.column_stack([places[row], place]), axis=1)
     _, first = np.unique(members, axis=0, return_index=True)
     return row[first], place[first]
+
+
+def best_of_each(owner: Ints, score: Floats, most: int) -> Ints:
+    """Return the rows that are among the `most` lowest scores of their owner (n,)."""
+    order = np.lexsort((score, owner))
+    sorted_owner = owner[order]
+    start = np.flatnonzero(np.append(True, sorted_owner[1:] != sorted_owner[:-1]))
+    rank = np.arange(len(order)) - np.repeat(start, np.diff(np.append(start, len(order))))
+    chosen: Ints = order[rank < most]
+    return chosen

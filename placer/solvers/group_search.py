@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from placer.problem import TOLERANCE
 from placer.solvers.columns import Columns, Prices, join, no_columns
 from placer.solvers.enumeration import start_groups
-from placer.solvers.frontier import Children, Frontier, Ground, distinct, lowest_each
+from placer.solvers.frontier import Children, Frontier, Ground, best_of_each, distinct, lowest_each
 from placer.solvers.group_costs import most_members
 from placer.solvers.joining import JoiningCosts
 from placer.solvers.pricing import PER_ROUND, diverse
@@ -34,10 +34,7 @@ CELLS = 2_000_000
 ROWS = 100_000
 """Groups whose costs are asked for at once."""
 
-SEEDLINGS = 2
-"""Pairs that each kind is the seed of."""
-
-WIDE_BEAM = 1_000
+WIDE_BEAM = 100_000
 """With a narrower beam many columns are looked for, with a wider one the least reduced cost."""
 
 ROOM = 1e-6
@@ -84,9 +81,7 @@ class GroupSearch:
         demand = batch.demand[t][kinds][:, self._finite]
         times = np.minimum(batch.replicas[kinds], self._most)
         if self.rates is None:
-            places = np.column_stack([demand, np.ones(len(kinds))])
-            supply = np.append(batch.capacity[t][self._finite] + ROOM, float(self._most))
-            self.rates = best_rates(np.maximum(gain, 0.0), places, supply, times.astype(float))
+            self.rates = self._rates(np.maximum(gain, 0.0), demand, times)
         rent = demand @ self.rates[:-1]
         order = np.argsort(-(gain - rent), kind="stable")
         self._kinds, self._demand = kinds[order], demand[order]
@@ -95,6 +90,12 @@ class GroupSearch:
         self._apart = batch.apart[np.ix_(self._kinds, self._kinds)] if batch.apart.any() else None
         costs = self._ground.run.costs
         self._joining = JoiningCosts(costs, t, self._kinds, floor)
+
+    def _rates(self, gain: Floats, demand: Floats, times: Ints) -> Floats:
+        """Return the prices of room and places at which the knapsack's bound is least."""
+        places = np.column_stack([demand, np.ones(len(demand))])
+        supply = np.append(self._batch.capacity[self._t][self._finite] + ROOM, float(self._most))
+        return best_rates(gain, places, supply, times.astype(float))
 
     def run(self, ceiling: float, beam: int) -> float:
         """Grow groups that might be below `ceiling`; return a bound of the least reduced cost."""
@@ -134,31 +135,52 @@ class GroupSearch:
                 return False
         return True
 
-    def seed(self) -> None:
-        """Grow a group or two from each kind by whoever fits it best: many columns, no bound."""
-        frontier: Frontier | None = self._root()
-        step = max(1, CELLS // max(1, len(self._kinds)))
-        while frontier is not None and len(frontier.base) and not self._ground.run.should_stop():
-            degree = frontier.places.shape[1]
-            each = len(self._kinds) if degree == 0 else SEEDLINGS if degree == 1 else 1
-            row, place = [], []
-            for begin in range(0, len(frontier.base), step):
-                part = frontier.part(slice(begin, begin + step))
-                rows, places = lowest_each(self._scores(part), each)
-                row.append(rows + begin)
-                place.append(places)
-            frontier = self._evaluate(
-                frontier, *distinct(frontier.places, np.concatenate(row), np.concatenate(place)),
-                NEGATIVE,
-            )  # fmt: skip
+    def seed(self, width: int, window: float = NEGATIVE) -> None:
+        """Grow at most `width` groups at once from each kind: many columns, no bound.
 
-    def _scores(self, frontier: Frontier) -> Floats:
+        Groups of reduced cost at most `window` are kept.
+        Whoever fits a group best joins it, whatever the order of kinds.
+        """
+        frontier: Frontier | None = self._root()
+        rent = self._rent_alone()
+        while frontier is not None and len(frontier.base) and not self._ground.run.should_stop():
+            places = frontier.places
+            row, place, score = self._likeliest(frontier, width, rent)
+            first = places[row, 0] if places.shape[1] else place
+            chosen = best_of_each(first, score, width)
+            row, place = distinct(places, row[chosen], place[chosen])
+            frontier = self._evaluate(frontier, row, place, window, hopeful=False)
+
+    def _rent_alone(self) -> Floats:
+        """Return the rent of what each kind takes, with help that may never come left out."""
+        costs, t = self._ground.run.costs, self._t
+        kinds = self._kinds[:, None]
+        ones = np.ones(kinds.shape)
+        own = 0.0 if self._free else costs.member_cost(t, kinds, ones, ones)[:, 0]
+        gain = np.maximum(self._gain - np.nan_to_num(own, posinf=np.inf), 0.0)
+        return self._demand @ self._rates(gain, self._demand, self._times)[:-1]
+
+    def _likeliest(self, frontier: Frontier, width: int, rent: Floats) -> tuple[Ints, Ints, Floats]:
+        """Return row, place and score of the `width` likeliest children of each group."""
+        degree = frontier.places.shape[1]
+        each = len(self._kinds) if degree == 0 else width if degree == 1 else max(1, width // 4)
+        step = max(1, CELLS // max(1, len(self._kinds)))
+        found = []
+        for begin in range(0, len(frontier.base), step):
+            part = frontier.part(slice(begin, begin + step))
+            scores = self._scores(part, rent) + part.base[:, None]
+            row, place = lowest_each(scores, each)
+            found.append((row + begin, place, scores[row, place]))
+        row, place, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return row, place, score
+
+    def _scores(self, frontier: Frontier, rent: Floats) -> Floats:
         """Return how good a member each kind would make for each group: the less the better."""
         free = self._most - frontier.places.shape[1]
-        score = (self._rent if free > 1 else 0.0) - self._gain
+        score = (rent if free > 1 else 0.0) - self._gain
         result = np.tile(score, (len(frontier.base), 1))
         if not self._free:
-            result += self._joining.of(self._kinds[frontier.places], frontier.floors, free)[0]
+            result += self._joining.of(self._kinds[frontier.places], frontier.floors, 1)[0]
         result[self._barred(frontier.places, frontier.room, ordered=False)] = np.inf
         return result
 
@@ -253,11 +275,14 @@ class GroupSearch:
         return result
 
     def _evaluate(
-        self, parents: Frontier, row: Ints, place: Ints, window: float
+        self, parents: Frontier, row: Ints, place: Ints, window: float, *, hopeful: bool = True
     ) -> Frontier | None:
-        """Cost the children, keep those of reduced cost at most `window`, and return them all."""
+        """Cost the children, keep those of reduced cost at most `window`, and return them all.
+
+        Their base is a bound for all that they may grow to, or what they cost if not `hopeful`.
+        """
         parts = [
-            self._evaluate_part(parents, row[i : i + ROWS], place[i : i + ROWS], window)
+            self._evaluate_part(parents, row[i : i + ROWS], place[i : i + ROWS], window, hopeful)
             for i in range(0, len(row), ROWS)
         ]
         if not parts:
@@ -269,14 +294,16 @@ class GroupSearch:
             np.concatenate([part.base for part in parts]),
         )
 
-    def _evaluate_part(self, parents: Frontier, row: Ints, place: Ints, window: float) -> Frontier:
+    def _evaluate_part(
+        self, parents: Frontier, row: Ints, place: Ints, window: float, hopeful: bool
+    ) -> Frontier:
         costs, t = self._ground.run.costs, self._t
         places = np.column_stack([parents.places[row], place]).astype(np.int32)
         free = self._most - places.shape[1]
         groups = self._kinds[places]
         order = np.argsort(groups, axis=1, kind="stable")
         groups = np.take_along_axis(groups, order, axis=1)
-        real, floor, floors = costs.cost_and_floor(t, groups, max(free, 0))
+        real, floor, floors = costs.cost_and_floor(t, groups, max(free, 0) * hopeful)
         value = self._worth[groups].sum(axis=1) + self._prices.vm_type[t]
         held = self._ground.together.held(groups) @ self._prices.together
         reduced = np.where(np.isfinite(real), 0.0 if self._free else real, np.inf) - value - held

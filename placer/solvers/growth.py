@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from placer.solvers.columns import Columns, Prices, join, no_columns
 from placer.solvers.frontier import Ground
 from placer.solvers.group_search import NEGATIVE, GroupSearch
-from placer.solvers.pricing import diverse
+from placer.solvers.pricing import EFFORTS, diverse
 from placer.solvers.run import Run
 
 Floats = NDArray[np.float64]
@@ -18,7 +18,10 @@ Floats = NDArray[np.float64]
 ENOUGH = 30
 """With so many columns at hand no wider beam is tried."""
 
-BEAMS = (6_000, 4_000_000)
+WIDTHS = (2, 8, 40)
+"""Groups grown from each kind at each effort below the full one."""
+
+BEAMS = (6_000, 60_000, 4_000_000)
 
 
 class GrowthPricing:
@@ -33,19 +36,20 @@ class GrowthPricing:
         self._listed = self._listed_columns()
 
     def least(
-        self, prices: Prices, *, free: bool = False, deep: bool = True
+        self, prices: Prices, *, free: bool = False, effort: int = EFFORTS
     ) -> tuple[Floats, Columns]:
         """Return a lower bound of each type's least reduced cost (T,), and promising columns.
 
-        Where none is below 0 the bound may be anything above; where not `deep`, it may be minus
-        infinity.
+        Where none is below 0 the bound may be anything above; below the full effort it may be
+        minus infinity.
         """
         least = np.full(self.batch.types, np.inf)
         listed = self._reduced(self._listed, prices, free)
         np.minimum.at(least, self._listed.vm_type, listed)
         found = [self._listed.take(diverse(self._listed.groups, listed, self.batch.kinds))]
-        found += [columns for _, columns in self._searched(None, prices, free)]
-        if deep:
+        width = WIDTHS[min(effort, EFFORTS - 1)]
+        found += [columns for _, columns in self._searched(prices, free, width=width)]
+        if effort >= EFFORTS:
             self._deepen(prices, free, least, found)
         else:
             least[self._growing] = -np.inf
@@ -60,7 +64,7 @@ class GrowthPricing:
         """
         open_types, listed_least = self._growing, least.copy()
         for beam in BEAMS:
-            searched = self._searched(beam, prices, free, open_types)
+            searched = self._searched(prices, free, open_types, beam=beam)
             for t, (bound, columns) in zip(open_types, searched, strict=True):
                 least[t] = min(listed_least[t], bound)
                 found.append(columns)
@@ -70,11 +74,17 @@ class GrowthPricing:
                 return
 
     def _searched(
-        self, beam: int | None, prices: Prices, free: bool, types: list[int] | None = None
+        self,
+        prices: Prices,
+        free: bool,
+        types: list[int] | None = None,
+        *,
+        beam: int | None = None,
+        width: int = 1,
     ) -> list[tuple[float, Columns]]:
         """Return for each of `types` a bound of the least reduced cost, and columns.
 
-        Without a beam, groups are grown from each kind, and nothing is bounded.
+        Without a beam, `width` groups are grown from each kind, and nothing is bounded.
         """
         types = self._growing if types is None else types
 
@@ -83,7 +93,7 @@ class GrowthPricing:
                 return -np.inf, no_columns()
             found = GroupSearch(self._ground, t, prices, free=free)
             if beam is None:
-                found.seed()
+                found.seed(width)
                 return -np.inf, found.columns()
             return found.run(0.0, beam), found.columns()
 

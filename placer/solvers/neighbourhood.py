@@ -21,6 +21,7 @@ from placer.solvers.columns import Columns, Prices, TogetherIndex, assignment_of
 from placer.solvers.frontier import Ground
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.master import Rows, integer_master
+from placer.solvers.pricing import lowest
 from placer.solvers.run import Run, State, holds, state_costs
 
 Floats = NDArray[np.float64]
@@ -32,6 +33,12 @@ FIRST_SIZE = 14
 LARGEST_SIZE = 80
 GROUPS = 6_000
 """The most groups that one repair chooses from."""
+
+WIDTH = 60
+"""Groups grown from each kind where there are too many to list."""
+
+SPARE = 0.15
+"""What part of their cost VMs could give up, where no prices say it."""
 
 REPAIR_SECONDS = 3.0
 QUICK_SECONDS = 0.25
@@ -155,7 +162,7 @@ class Neighbourhoods:
         rest.subtract(hole.vms)
         batch = left_of(run.batch, hole.replicas, rest)
         columns = self._groups(batch, hole)
-        if columns is None or not len(columns):
+        if columns is None or len(columns) <= len(hole.vms):
             return False
         rows = Rows(batch)
         program = integer_master(rows, columns, hole.vms)
@@ -168,26 +175,18 @@ class Neighbourhoods:
         return run.offer(rest)
 
     def _groups(self, batch: Batch, hole: Hole) -> Columns | None:
-        """Return the groups of the freed replicas that could be part of a better placement."""
+        """Return groups of the freed replicas that could be part of a better placement."""
         run = self.run
         used = columns_of(run.costs, list(hole.vms))
-        prices = self.prices
-        if prices is None:
-            prices = Prices(np.zeros(batch.kinds), np.zeros(batch.types), np.zeros(0), 0.0)
-            window = float(used.cost @ np.array(list(hole.vms.values()), dtype=float))
+        counts = np.array(list(hole.vms.values()), dtype=float)
+        if self.prices is None:
+            prices, spare = shared_cost(used, batch), SPARE * float(np.abs(used.cost) @ counts)
         else:
-            window = float(
-                reduced_cost(used, prices) @ np.array(list(hole.vms.values()), dtype=float)
-            )
-        prices = replace(prices, together=np.zeros(0))
+            prices = replace(self.prices, together=np.zeros(0))
+            spare = float(reduced_cost(used, prices) @ counts)
         ground = replace(self._ground, batch=batch, together=TogetherIndex(batch))
-        window += 1e-9 * (1.0 + abs(window))
-        for _ in range(6):
-            found = _collected(ground, prices, window)
-            if found is not None:
-                break
-            window *= 0.5
-        if found is None or run.should_stop():
+        found = _collected(ground, prices, spare + 1e-9 * (1.0 + abs(spare)))
+        if run.should_stop():
             return None
         states = list(dict.fromkeys([*found.states(), *hole.vms]))
         return found if len(states) == len(found) else columns_of(run.costs, states)
@@ -260,12 +259,25 @@ def reduced_cost(columns: Columns, prices: Prices) -> Floats:
     return reduced
 
 
-def _collected(ground: Ground, prices: Prices, window: float) -> Columns | None:
-    """Return every group of reduced cost at most `window`, None for more than GROUPS."""
+def shared_cost(columns: Columns, batch: Batch) -> Prices:
+    """Return prices at which each group is worth what it costs, shared by its members."""
+    total, times = np.zeros(batch.kinds + 1), np.zeros(batch.kinds + 1)
+    members = columns.groups >= 0
+    share = columns.cost / np.maximum(members.sum(axis=1), 1)
+    np.add.at(total, columns.groups, share[:, None] * members)
+    np.add.at(times, columns.groups, members)
+    kind = (total / np.maximum(times, 1))[:-1]
+    return Prices(kind, np.zeros(batch.types), np.zeros(0), 0.0)
+
+
+def _collected(ground: Ground, prices: Prices, window: float) -> Columns:
+    """Return the groups of reduced cost at most `window`, of too many the likeliest."""
     parts: list[Columns] = []
     for t in np.flatnonzero(ground.batch.vms_possible() > 0).tolist():
         search = GroupSearch(ground, t, prices)
-        if not search.collect(window, GROUPS - sum(map(len, parts))):
-            return None
+        if not search.collect(window, GROUPS):
+            search = GroupSearch(ground, t, prices)
+            search.seed(WIDTH, window)
         parts.append(search.columns(limited=False))
-    return join(parts)
+    found = join(parts)
+    return found.take(lowest(reduced_cost(found, prices), GROUPS))

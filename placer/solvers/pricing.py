@@ -12,6 +12,9 @@ from placer.solvers.columns import Columns, Prices, TogetherIndex
 
 Floats = NDArray[np.float64]
 
+EFFORTS = 3
+"""The effort from which on what is returned bounds the least reduced cost."""
+
 PER_ROUND = 400
 PER_KIND = 12
 HOT = 40_000
@@ -21,12 +24,12 @@ class Pricing(Protocol):
     """Finds groups of negative reduced cost, and proves how negative the least is."""
 
     def least(
-        self, prices: Prices, *, free: bool = False, deep: bool = True
+        self, prices: Prices, *, free: bool = False, effort: int = EFFORTS
     ) -> tuple[Floats, Columns]:
         """Return a lower bound of each VM type's least reduced cost (T,), and promising columns.
 
-        Where none is below 0 the bound may be anything above; where not `deep`, it may be minus
-        infinity. With `free`, groups cost nothing: that is how infeasibility is proved.
+        Where none is below 0 the bound may be anything above; below the full effort it may be
+        minus infinity. With `free`, groups cost nothing: that is how infeasibility is proved.
         """
 
     def quick(self, prices: Prices) -> Columns:
@@ -49,7 +52,7 @@ class PoolPricing:
         self._hot = np.zeros(0, dtype=np.intp)
 
     def least(
-        self, prices: Prices, *, free: bool = False, deep: bool = True
+        self, prices: Prices, *, free: bool = False, effort: int = EFFORTS
     ) -> tuple[Floats, Columns]:
         reduced = self._reduced(prices)
         if free:
