@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from placer import Instance
-from placer.solvers import exact
+from placer.solvers import closing, exact
 from placer.solvers.batch import Batch, compile_batch
 from placer.solvers.columns import Prices
 from placer.solvers.group_costs import GroupCosts
@@ -55,7 +55,7 @@ def test_no_bound_exceeds_the_optimum_whenever_it_stops(
     assert whole.objective is not None
     assert whole.closed()
     monkeypatch.setattr(exact, "first_placement", lambda run: None)
-    monkeypatch.setattr(exact, "NARROW_FROM", 0)
+    monkeypatch.setattr(closing, "NARROW_FROM", 0)
     solver = exact.Groups()
     solver.small_pool = 0
     if not listed:

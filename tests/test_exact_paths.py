@@ -6,7 +6,7 @@ import pytest
 from brute_force import brute_force
 from random_instances import random_instance
 
-from placer.solvers import exact
+from placer.solvers import closing, exact
 from placer.solvers.batch import compile_batch
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.run import Run
@@ -19,7 +19,7 @@ def test_columns_and_narrow_closing_end_at_the_optimum(
     seed: int, listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exact, "first_placement", lambda run: None)
-    monkeypatch.setattr(exact, "NARROW_FROM", 0)
+    monkeypatch.setattr(closing, "NARROW_FROM", 0)
     instance = random_instance(seed)
     best = brute_force(instance)
     batch = compile_batch(instance)

@@ -37,6 +37,9 @@ REPLACING_LIMIT = 6_000_000
 ADDING_LIMIT = 20_000_000
 """Content x kind cells up to which single replicas are moved; above, whole VMs alone are."""
 
+PROMISING = 20_000
+"""Contents of valleys that are kept, the last ones."""
+
 OPENINGS = (1.0, 0.6, 0.3)
 
 
@@ -86,6 +89,7 @@ class Search:
             before = self.fleet.snapshot()
             self._perturb()
             self.descend()
+            self._remember()
             objective = self.objective()
             if objective < best - self._least(best):
                 idle, best = 0, objective
@@ -94,6 +98,13 @@ class Search:
                 idle += 1
                 self.fleet.restore(before)
             self._forget()
+
+    def _remember(self) -> None:
+        """Keep the contents of this valley for the exact method to choose from."""
+        promising = self.run.promising
+        promising.update(dict.fromkeys(self.fleet.assignment()))
+        for state in list(promising)[: max(0, len(promising) - PROMISING)]:
+            del promising[state]
 
     def objective(self) -> float:
         """Return the objective, broken bans counted as dearer than anything else."""
