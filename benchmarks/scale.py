@@ -1,9 +1,10 @@
 """The figures promised for large batches, each beside simpler ways to solve it in the same run.
 
-`python benchmarks/scale.py [--smoke] [--only TEXT] [--rivals-seconds S] [--plot]` solves each case
+`python benchmarks/scale.py [--smoke] [--only TEXT] [--rivals-seconds S]` solves each case
 in a process of its own, one after another, prints one table, and writes every row, with machine and
 versions, to benchmarks/results/scale.parquet and how the gap fell to scale_progress.parquet.
-`--plot` draws docs/images/scale.svg from what is there (needs matplotlib). Rivals: the direct
+`--plot` draws docs/images/scale.svg from what is there (needs matplotlib), `--markdown` prints it.
+Rivals: the direct
 assignment model by CP-SAT and by HiGHS, greedy, and local search. Every placement has passed the
 solver-free check. The batches are synthetic, but for the published sets beside this repository.
 """
@@ -31,8 +32,8 @@ from placer import Instance
 HERE = Path(__file__).resolve().parent
 RIVALS = ("cp-sat-direct", "milp-direct", "greedy", "local")
 COLUMNS = (
-    ("case", 40), ("solver", 14), ("status", 10), ("objective", 12), ("gap %", 11), ("s", 7),
-    ("MiB", 6), ("promise", 24),
+    ("case", 38), ("promise", 22), ("solver", 14), ("status", 10), ("objective", 12), ("gap %", 11),
+    ("s", 7), ("MiB", 6),
 )  # fmt: skip
 
 
@@ -182,9 +183,9 @@ def show(row: dict[str, Any]) -> str:
 
     gap = row.get("gap")
     cells = [
-        row["case"], row["solver"], row["status"], number(row.get("objective"), ".8g"),
-        "-" if gap is None else f"{100 * gap:.6f}", number(row.get("seconds"), ".1f"),
-        number(row.get("peak_mib"), ".0f"), row["promise"],
+        row["case"], row["promise"], row["solver"], row["status"],
+        number(row.get("objective"), ".8g"), "-" if gap is None else f"{100 * gap:.6f}",
+        number(row.get("seconds"), ".1f"), number(row.get("peak_mib"), ".0f"),
     ]  # fmt: skip
     return "  ".join(
         f"{cell:{width}.{width}}" for cell, (_, width) in zip(cells, COLUMNS, strict=True)
@@ -207,6 +208,35 @@ def plot(names: tuple[str, ...] = ("100 distinct", "300 distinct", "1,000 distin
     axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(HERE.parent / "docs" / "images" / "scale.svg", metadata={"Date": None})
+
+
+def markdown() -> None:
+    """Print the stored rows as a table: ours, and how far rivals are above our objective."""
+    rows = known("scale")
+    by_case = {(row["case"], row["solver"]): row for row in rows}
+    print("| batch | asked | proved, or gap | s | MiB | " + " | ".join(RIVALS) + " |")
+    print("| --- " * (5 + len(RIVALS)) + "|")
+    for (case, solver), row in by_case.items():
+        if solver != "auto":
+            continue
+        gap = row.get("gap")
+        found = "proved" if gap is not None and gap <= 1e-9 else (
+            "no placement" if row.get("objective") is None else
+            "no bound" if gap is None else f"{100 * gap:.2g} %"
+        )  # fmt: skip
+        if case.startswith("qmc"):
+            found = f"{row['objective']:.0f}, {found}"
+        above = []
+        for rival in RIVALS:
+            other = by_case.get((case, rival))
+            if other is None or other.get("objective") is None:
+                above.append("-" if other is None else other["status"])
+            else:
+                share = other["objective"] / row["objective"] - 1.0
+                proved = ", proved" if other["status"] == "optimal" else ""
+                above.append(f"{100 * share:+.1f} %{proved}")
+        print(f"| {case} | {row['promise']} | {found} | {row['seconds']:.1f} | "
+              f"{row['peak_mib']:.0f} | {' | '.join(above)} |")  # fmt: skip
 
 
 def known(name: str) -> list[dict[str, Any]]:
@@ -250,11 +280,12 @@ def main() -> None:
     parser.add_argument("--rivals-seconds", type=float, default=30.0)
     parser.add_argument("--seconds", type=float, help="in place of each case's own limit")
     parser.add_argument("--plot", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="print what is stored as a table")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--solver", default="auto", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.plot:
-        plot()
+    if options.plot or options.markdown:
+        plot() if options.plot else markdown()
         return
     chosen = [case for case in cases() if options.only in case.name]
     if options.one:

@@ -29,6 +29,9 @@ NARROW_FROM = 300
 NARROW_SHARES = (0.125, 0.25, 0.375, 0.5, 0.65, 0.8)
 """Parts of the gap that are settled first where the whole takes many groups."""
 
+NARROW_TIME = 0.4
+"""Of the time left, what settling one part may take."""
+
 SHRINKAGE = 0.75
 """How far the window must shrink for the closing step to begin again with fewer groups."""
 
@@ -38,8 +41,12 @@ KEPT_OPEN = 4
 LONG = 1_000_000
 """Rounds of a local search that a clock ends."""
 
+ROUNDING_SHARE = 0.15
 ROUNDING_SECONDS = 1.2
 """The most that looking for placements near the linear values takes, where time is limited."""
+
+QUICK_CLOSING = 30_000
+"""The most groups that a clock leaves hope for; with more the incumbent is improved first."""
 
 CLOSING_LIMIT = 150_000
 """The most groups that one integer master is given."""
@@ -73,7 +80,8 @@ class Closing:
         run = self.run
         run.enter("integer columns")
         hurry = np.isfinite(run.time_left())
-        with run.at_most(min(ROUNDING_SECONDS, share_of(run)) if hurry else share_of(run)):
+        most = max(ROUNDING_SECONDS, ROUNDING_SHARE * run.time_left()) if hurry else np.inf
+        with run.at_most(min(most, share_of(run))):
             self._near_linear(linear)
         effort = share_of(run)
         while not run.should_stop():
@@ -82,10 +90,11 @@ class Closing:
             if groups is not None:
                 if len(groups) >= NARROW_FROM and self._narrow(pricing, linear):
                     continue
-                run.enter(f"closing over {len(groups)} groups")
-                if self._prove(self._with_incumbent(groups), linear, window):
-                    return
-                continue
+                if len(groups) <= QUICK_CLOSING or not np.isfinite(run.time_left()):
+                    run.enter(f"closing over {len(groups)} groups")
+                    if self._prove(self._with_incumbent(groups), linear, window):
+                        return
+                    continue
             if self._search_near(linear, effort) or self._search_locally(effort / 2):
                 continue
             before = run.objective
@@ -137,7 +146,7 @@ class Closing:
             if run.bound is not None and cutoff <= run.bound:
                 continue
             run.enter(f"narrow closing over {len(groups)} groups")
-            with run.at_most(share_of(run)):
+            with run.at_most(max(share_of(run), NARROW_TIME * run.time_left())):
                 result = self._integer(groups, cutoff=cutoff)
             if result.infeasible:
                 run.raise_bound(cutoff - 1e-9 * abs(cutoff))

@@ -91,6 +91,10 @@ class Groups:
         if linear is not None and linear.infeasible:
             take_infeasible(run)
         elif linear is not None:
+            if pool is None and linear.converged:
+                run.enter("diving again")
+                with run.at_most(DIVE_SHARE * run.time_left()):
+                    dive(run, rows, linear.columns)
             Closing(run, rows, self.backend()).close(pricing, linear)
         elif run.best is not None:
             run.enter("neighbourhoods")
