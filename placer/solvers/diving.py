@@ -16,6 +16,7 @@ from placer.solvers.columns import Columns, Prices, assignment_of, join
 from placer.solvers.fleet import CostMemo, Fleet
 from placer.solvers.frontier import Ground
 from placer.solvers.greedy import Plan, by_size, construct
+from placer.solvers.group_costs import most_members
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.master import Rows
 from placer.solvers.run import Run, within_limits
@@ -23,8 +24,11 @@ from placer.solvers.run import Run, within_limits
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-WIDTH = 12
-"""Groups grown from each kind after each fixing."""
+MOST_WIDTH = 12
+"""The most groups grown from each kind after each fixing."""
+
+CELLS = 60_000_000
+"""Group x kind cells that one pricing may look at."""
 
 NEARLY_WHOLE = 0.8
 SHARE_A_STEP = 0.06
@@ -121,9 +125,12 @@ class _Dive:
         """Add groups of the replicas that are left; return how many."""
         ground = replace(self._ground, batch=replace(self._ground.batch, replicas=self.left))
         found: list[Columns] = []
+        kinds, types = int((self.left > 0).sum()), self.run.batch.types
+        most = max(most_members(ground.batch, t) for t in range(types))
+        width = int(np.clip(CELLS / max(1, kinds**2 * types * most), 1, MOST_WIDTH))
         for t in np.flatnonzero(self.run.batch.vms_possible() > 0).tolist():
             search = GroupSearch(ground, t, prices)
-            search.seed(WIDTH)
+            search.seed(width)
             found.append(search.columns())
             if self.run.should_stop():
                 break

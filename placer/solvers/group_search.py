@@ -262,7 +262,8 @@ class GroupSearch:
         onward = np.maximum.accumulate(surplus[:, ::-1], axis=1)[:, ::-1]
         if most == 1:
             return onward
-        limit = most * onward
+        everyone = surplus * self._times[begin:]
+        limit = np.minimum(most * onward, np.cumsum(everyone[:, ::-1], axis=1)[:, ::-1])
         top = min(most, surplus.shape[1])
         chosen = np.argpartition(-surplus, top - 1, axis=1)[:, :top]
         value = np.take_along_axis(surplus, chosen, axis=1)

@@ -29,7 +29,7 @@ SLACKS = (0.0, 0.01)
 POWERS = (1.3, 1.15)
 ROUNDS = 2
 URGE = 1.0
-BEAM = 150
+WIDTH = 2
 CLOSE_ENOUGH = 0.004
 RELAXATION_SECONDS = 5.0
 MOST_VMS = 1_000
@@ -96,7 +96,7 @@ def _fill(ground: Ground, vms: Ints, worth: Floats) -> dict[State, int]:
             rest = replace(ground, batch=replace(batch, replicas=left))
             search = GroupSearch(rest, t, prices, rates=rates)
             rates = search.rates
-            search.run(np.inf, BEAM)
+            search.seed(WIDTH, np.inf)
             group = search.best_group()
             if group is None:
                 break
