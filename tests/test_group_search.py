@@ -9,6 +9,7 @@ import pytest
 from random_instances import random_instance
 
 from placer import Instance, read_instance
+from placer.solvers import group_search, growth
 from placer.solvers.batch import compile_batch
 from placer.solvers.columns import Columns, Prices
 from placer.solvers.enumeration import enumerate_groups
@@ -103,6 +104,16 @@ def test_growth_finds_what_a_list_holds_in_larger_batches(combine: str, limits: 
         "rules": {"apart": [["m0", "m3"], ["m4", "m4"]]} if limits == "apart" else {},
     }  # fmt: skip
     assert compare(run_of(Instance.from_dict(data)), 3) > 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_looked_at_in_many_parts_are_all_counted(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_search, "ROWS", 3)
+    monkeypatch.setattr(group_search, "CELLS", 11)
+    monkeypatch.setattr(growth, "ENOUGH", 10**9)
+    compare(run_of(random_instance(seed, max_replicas=7, kinds=4)), seed)
 
 
 @pytest.mark.parametrize("quantile", [None, 0.9])

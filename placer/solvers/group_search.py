@@ -37,6 +37,9 @@ ROWS = 100_000
 WIDE_BEAM = 100_000
 """With a narrower beam many columns are looked for, with a wider one the least reduced cost."""
 
+WORK = 10
+"""Groups looked at for each that is asked for, before listing them is given up."""
+
 ROOM = 1e-6
 """What rounding may add to the room in a VM."""
 
@@ -62,6 +65,7 @@ class GroupSearch:
         self._batch = ground.batch
         self._worth = np.append(prices.kind, 0.0)
         self._bonus = float(np.maximum(prices.together, 0.0).sum())
+        self._stopped = False
         self._found: list[Columns] = []
         self._reduced: list[Floats] = []
         self._most = most_members(self._batch, t)
@@ -112,26 +116,26 @@ class GroupSearch:
                     return -np.inf
             dropped = min(dropped, children.cut(beam))
             row, place, _ = children.whole()
+            before = len(self._reduced)
             frontier = self._evaluate(frontier, row, place, ceiling + NEGATIVE)
-            if self._reduced:
-                best = min(best, float(self._reduced[-1].min(initial=np.inf)))
+            if self._stopped:
+                return -np.inf
+            best = min([best, *(float(r.min(initial=np.inf)) for r in self._reduced[before:])])
         return min(best, dropped)
 
     def collect(self, window: float, limit: int) -> bool:
         """Find every group of reduced cost at most `window`; return whether none is missing."""
         frontier: Frontier | None = self._root()
         above = np.nextafter(window, np.inf)
-        found = 0
         while frontier is not None and len(frontier.base):
             children = Children()
             for part in self._children(frontier, above):
                 children.add(*part)
-                if self._ground.run.should_stop() or children.count > 20 * limit:
+                if self._ground.run.should_stop() or children.count > WORK * limit:
                     return False
             row, place, _ = children.whole()
             frontier = self._evaluate(frontier, row, place, window)
-            found += len(self._reduced[-1]) if self._reduced else 0
-            if found > limit:
+            if self._stopped or sum(map(len, self._reduced)) > limit:
                 return False
         return True
 
@@ -282,10 +286,13 @@ class GroupSearch:
 
         Their base is a bound for all that they may grow to, or what they cost if not `hopeful`.
         """
-        parts = [
-            self._evaluate_part(parents, row[i : i + ROWS], place[i : i + ROWS], window, hopeful)
-            for i in range(0, len(row), ROWS)
-        ]
+        parts = []
+        for i in range(0, len(row), ROWS):
+            if self._ground.run.should_stop():
+                self._stopped = True
+                return None
+            rows, places = row[i : i + ROWS], place[i : i + ROWS]
+            parts.append(self._evaluate_part(parents, rows, places, window, hopeful))
         if not parts:
             return None
         return Frontier(
