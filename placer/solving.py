@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 from collections import Counter
@@ -16,6 +15,7 @@ from placer.checker import check
 from placer.errors import ConsistencyError, InputError, UsageError
 from placer.explain import explain_infeasible, explain_unplaced
 from placer.interference.binding import extrapolation_notes
+from placer.parallel import processors
 from placer.placement import (
     PlacedModel,
     PlacedVm,
@@ -79,8 +79,7 @@ def _options(
         raise UsageError(f"gap: found {gap:g}, expected a number that is not below 0")
     if workers is not None and workers < 1:
         raise UsageError(f"workers: found {workers}, expected a whole number above 0")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Options(time_limit, gap, workers or cores or 1, seed, milp_solver)
+    return Options(time_limit, gap, workers or processors(), seed, milp_solver)
 
 
 def _offer_start(run: Run, start: Placement) -> None:

@@ -87,6 +87,12 @@ class Prices:
     together: Floats
     constant: float
 
+    def worth(self, columns: Columns) -> Floats:
+        """Return what each group is worth (n,), together rules left out."""
+        members = np.append(self.kind, 0.0)[columns.groups].sum(axis=1)
+        result: Floats = members + self.vm_type[columns.vm_type]
+        return result
+
     def bound(self, batch: Batch, least: Floats) -> float:
         """Return the lower bound (Lagrange) at the least reduced cost of each VM type (T,)."""
         slack = np.minimum(least, 0.0) * batch.vms_possible()

@@ -17,7 +17,7 @@ import numpy as np
 from placer.interference.tables import Floats
 from placer.solvers.batch import Batch
 from placer.solvers.fleet import CostMemo, Fleet, Ints
-from placer.solvers.run import Assignment, Run, State, replicas_placed, within_limits
+from placer.solvers.run import Assignment, Run, State, replicas_placed, vms_used, within_limits
 
 WORK_LIMIT = 2_000_000
 """Group costs after which no further try is begun: a limit that repeats exactly, unlike time."""
@@ -79,19 +79,11 @@ def completed(run: Run, start: Assignment) -> bool:
     """Offer `start` with the replicas that it lacks placed greedily; return whether it was kept."""
     memo = CostMemo(run.costs)
     fleet = Fleet(run.batch, memo)
-    placed = replicas_placed(run.batch, start)
-    if (placed > run.batch.replicas).any() or not within_limits(run.batch, _used(run, start)):
+    placed, used = replicas_placed(run.batch, start), vms_used(run.batch, start)
+    if (placed > run.batch.replicas).any() or not within_limits(run.batch, used):
         return False
     fleet.load(start)
     return run.offer(construct(run, Plan(by_size(run.batch)), memo, fleet).assignment())
-
-
-def _used(run: Run, start: Assignment) -> Ints:
-    """Return how many VMs of each type `start` uses (T,)."""
-    used = np.zeros(run.batch.types, dtype=np.int64)
-    for (t, _), count in start.items():
-        used[t] += count
-    return used
 
 
 def _quality(fleet: Fleet) -> tuple[float, float]:

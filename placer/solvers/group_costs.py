@@ -35,6 +35,8 @@ class GroupCosts:
         self._demand = np.concatenate([batch.demand, pad], axis=1)
         self.has_slo = bool(np.isfinite(batch.slo).any())
         self.company_matters = batch.instance.interference.kind != "none"
+        self._least: dict[int, Floats] = {}
+        self._pairs: dict[int, tuple[Floats, Floats, Floats] | None] = {}
         self._any_apart = bool(batch.apart.any())
         self._apart = np.zeros((batch.kinds + 1, batch.kinds + 1), dtype=bool)
         self._apart[:-1, :-1] = batch.apart
@@ -106,6 +108,11 @@ class GroupCosts:
         It holds in every group of that type, the VM's price left out; infinite where a replica
         of the kind can be in none.
         """
+        if t not in self._least:
+            self._least[t] = self._least_member_cost(t)
+        return self._least[t]
+
+    def _least_member_cost(self, t: int) -> Floats:
         batch = self.batch
         singles = np.arange(batch.kinds, dtype=np.int32)[:, None]
         more = np.full(batch.kinds, most_members(batch, t) - 1)
@@ -123,6 +130,39 @@ class GroupCosts:
         fits = batch.allowed[t] & (batch.demand[t] <= batch.capacity[t] + TOLERANCE).all(axis=1)
         least[~fits | np.isnan(least)] = np.inf
         return least
+
+    def pair_costs(self, t: int) -> tuple[Floats, Floats, Floats] | None:
+        """Return what pairs cost on VM type `t` where costs are sums over them, None elsewhere.
+
+        by_pair (K + 1, K): of a kind that joins (column) a member (row), infinite where the two
+        may not meet; base (K,): of a lone replica; help (K,): the most that a co-runner takes off
+        its cost.
+        """
+        if t not in self._pairs:
+            self._pairs[t] = self._pair_costs(t)
+        return self._pairs[t]
+
+    def _pair_costs(self, t: int) -> tuple[Floats, Floats, Floats] | None:
+        found = self.batch.interference.pair_sum(t)
+        if found is None:
+            return None
+        effect, best = found
+        price = self.slowdown_price(t)
+        joins = price * effect[:-1].T
+        rises = (effect[:, :-1] - best[:, None]) * np.append(price, 0.0)[:, None]
+        by_pair = joins + rises
+        by_pair[np.isnan(by_pair)] = np.inf
+        by_pair[-1] = 0.0
+        return by_pair, self.lone_cost(t), price * best[:-1]
+
+    def lone_cost(self, t: int) -> Floats:
+        """Return what a lone replica of each kind costs on type `t` (K,), the VM's price left out.
+
+        Its slowdown is taken as 1.
+        """
+        every = np.arange(self.batch.kinds, dtype=np.int32)[:, None]
+        ones = np.ones(every.shape)
+        return self.member_cost(t, every, ones, ones)[:, 0]
 
     def slowdown_price(self, t: int) -> Floats:
         """Return what each unit of slowdown of a replica of each kind costs on type `t` (K,)."""

@@ -157,10 +157,7 @@ class GroupSearch:
 
     def _rent_alone(self) -> Floats:
         """Return the rent of what each kind takes, with help that may never come left out."""
-        costs, t = self._ground.run.costs, self._t
-        kinds = self._kinds[:, None]
-        ones = np.ones(kinds.shape)
-        own = 0.0 if self._free else costs.member_cost(t, kinds, ones, ones)[:, 0]
+        own = 0.0 if self._free else self._ground.run.costs.lone_cost(self._t)[self._kinds]
         gain = np.maximum(self._gain - np.nan_to_num(own, posinf=np.inf), 0.0)
         return self._demand @ self._rates(gain, self._demand, self._times)[:-1]
 

@@ -119,9 +119,7 @@ class GrowthPricing:
         return join(parts)
 
     def _reduced(self, columns: Columns, prices: Prices, free: bool = False) -> Floats:
-        worth = np.append(prices.kind, 0.0)
-        reduced = columns.cost * (not free) - prices.vm_type[columns.vm_type]
-        reduced -= worth[columns.groups].sum(axis=1)
+        reduced = columns.cost * (not free) - prices.worth(columns)
         held: Floats = reduced - self._ground.together.held(columns.groups) @ prices.together
         return held
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.interference.tables import Floats, Groups
-from placer.solvers.batch import Batch
 from placer.solvers.group_costs import GroupCosts
 
 
@@ -23,11 +22,11 @@ class JoiningCosts:
         self._least = least[kinds]
         self._interference = costs.batch.interference
         self._price = np.append(costs.slowdown_price(t), 0.0)
-        self._pairs = None if costs.has_slo else pair_costs(costs, t)
-        if self._pairs is not None:
-            self._by_pair, base, self._help = self._pairs
-            self._by_pair = np.ascontiguousarray(self._by_pair[:, kinds])
-            self._base, self._help = base[kinds], self._help[kinds]
+        pairs = None if costs.has_slo else costs.pair_costs(t)
+        self._pairs = None
+        if pairs is not None:
+            by_pair, base, most_help = pairs
+            self._pairs = np.ascontiguousarray(by_pair[:, kinds]), base[kinds], most_help[kinds]
 
     def of(
         self, groups: Groups, floors: Floats, places: int, begin: int = 0
@@ -41,11 +40,11 @@ class JoiningCosts:
             same = np.broadcast_to(self._least[begin:], shape)
             return same, same
         if self._pairs is not None:
-            by_pair = self._by_pair[:, begin:]
+            by_pair, base, most_help = (part[..., begin:] for part in self._pairs)
             total = by_pair[groups[:, 0]]
             for member in groups.T[1:]:
                 total += by_pair[member]
-            total += self._base[begin:] + self._help[begin:] * max(places - 1, 0)
+            total += base + most_help * max(places - 1, 0)
             return total, total
         return self._by_slowdown(groups, floors, places, self._kinds[begin:])
 
@@ -58,26 +57,3 @@ class JoiningCosts:
         own = self._costs.member_cost(t, joins, slowdown, slowdown)
         first = own + self._interference.rise(t, groups, floors, self._price[groups])[:, kinds]
         return first, (first if self._interference.rises_add else own)
-
-
-def pair_costs(costs: GroupCosts, t: int) -> tuple[Floats, Floats, Floats] | None:
-    """Return what pairs cost on VM type `t` where costs are sums over them, None elsewhere.
-
-    by_pair (K + 1, K): of a kind that joins (column) a member (row), infinite where the two may
-    not meet; base (K,): of a lone replica; help (K,): the most that a co-runner takes off its cost.
-    """
-    found = costs.batch.interference.pair_sum(t)
-    if found is None:
-        return None
-    effect, best = found
-    price = costs.slowdown_price(t)
-    joins = price * effect[:-1].T
-    rises = (effect[:, :-1] - best[:, None]) * np.append(price, 0.0)[:, None]
-    by_pair = joins + rises
-    by_pair[np.isnan(by_pair)] = np.inf
-    by_pair[-1] = 0.0
-    batch: Batch = costs.batch
-    every = np.arange(batch.kinds, dtype=np.int32)[:, None]
-    ones = np.ones(every.shape)
-    base = costs.member_cost(t, every, ones, ones)[:, 0]
-    return by_pair, base, price * best[:-1]

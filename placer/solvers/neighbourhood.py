@@ -22,7 +22,7 @@ from placer.solvers.frontier import Ground
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import lowest
-from placer.solvers.run import Run, State, holds, state_costs
+from placer.solvers.run import Run, State, holds, replicas_placed, state_costs, vms_used
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -130,26 +130,21 @@ class Neighbourhoods:
         states = [s for s in run.best if not any(holds(s[1], r) for r in run.batch.together)]
         counts = np.array([run.best[s] for s in states], dtype=np.float64)
         chosen: Counter[State] = Counter()
-        replicas = np.zeros(run.batch.kinds, dtype=np.int64)
         placed = 0
         for index in self._choose[way](states, counts).tolist() if states else ():
             state = states[index]
             take = min(int(counts[index]), 2)
-            for kind in state[1]:
-                replicas[kind] += take
             chosen[state] += take
             placed += take * len(state[1])
             if placed >= self._size:
                 break
-        return Hole(chosen, replicas + self._unplaced(self._size))
+        freed = replicas_placed(run.batch, chosen)
+        return Hole(chosen, freed + self._unplaced(self._size))
 
     def _unplaced(self, most: float) -> Ints:
         """Return some of the replicas that have no place (K,)."""
         batch = self.run.batch
-        missing = batch.replicas.copy()
-        for (_, group), count in (self.run.best or {}).items():
-            for kind in group:
-                missing[kind] -= count
+        missing = batch.replicas - replicas_placed(batch, self.run.best or {})
         for rule in batch.together:  # whose VM stays as it is
             missing[rule > 0] = 0
         kinds = self._rng.permutation(np.repeat(np.arange(batch.kinds), np.minimum(missing, 8)))
@@ -183,7 +178,7 @@ class Neighbourhoods:
             prices, spare = shared_cost(used, batch), SPARE * float(np.abs(used.cost) @ counts)
         else:
             prices = replace(self.prices, together=np.zeros(0))
-            spare = float(reduced_cost(used, prices) @ counts)
+            spare = float((used.cost - prices.worth(used)) @ counts)
         ground = replace(self._ground, batch=batch, together=TogetherIndex(batch))
         found = _collected(ground, prices, spare + 1e-9 * (1.0 + abs(spare)))
         if run.should_stop():
@@ -209,7 +204,8 @@ class Neighbourhoods:
     def _by_prices(self, states: list[State], counts: Floats) -> Ints:
         """Prefer VMs that a linear bound would not use."""
         assert self.prices is not None
-        return self._weighted(reduced_cost(columns_of(self.run.costs, states), self.prices), counts)
+        used = columns_of(self.run.costs, states)
+        return self._weighted(used.cost - self.prices.worth(used), counts)
 
     def _related(self, states: list[State], counts: Floats) -> Ints:
         """Take a VM at random, and those whose replicas get on best with one of its own."""
@@ -238,9 +234,7 @@ class Neighbourhoods:
 
 def left_of(batch: Batch, replicas: Ints, rest: Counter[State]) -> Batch:
     """Return what `batch` leaves to `replicas` (K,) beside the VMs of `rest`."""
-    used = np.zeros(batch.types, dtype=np.int64)
-    for (t, _), count in rest.items():
-        used[t] += count
+    used = vms_used(batch, rest)
     limited = batch.count < UNLIMITED
     return replace(
         batch,
@@ -250,13 +244,6 @@ def left_of(batch: Batch, replicas: Ints, rest: Counter[State]) -> Batch:
         max_price=batch.max_price - float(used @ batch.price),
         together=[],
     )
-
-
-def reduced_cost(columns: Columns, prices: Prices) -> Floats:
-    """Return the cost of each group less what it is worth (n,), together rules left out."""
-    worth = np.append(prices.kind, 0.0)[columns.groups].sum(axis=1)
-    reduced: Floats = columns.cost - worth - prices.vm_type[columns.vm_type]
-    return reduced
 
 
 def shared_cost(columns: Columns, batch: Batch) -> Prices:
@@ -280,4 +267,4 @@ def _collected(ground: Ground, prices: Prices, window: float) -> Columns:
             search.seed(WIDTH, window)
         parts.append(search.columns(limited=False))
     found = join(parts)
-    return found.take(lowest(reduced_cost(found, prices), GROUPS))
+    return found.take(lowest(found.cost - prices.worth(found), GROUPS))

@@ -182,8 +182,7 @@ class Run:
         batch = self.batch
         states = list(assignment)
         counts = np.array([assignment[state] for state in states], dtype=np.int64)
-        types = np.array([t for t, _ in states], dtype=np.int64)
-        used = np.bincount(types, weights=counts, minlength=batch.types)
+        used = vms_used(batch, assignment)
         cost = state_costs(self.costs, states)
         missing = batch.replicas - replicas_placed(batch, assignment)
         if not np.isfinite(cost).all() or (missing < 0).any() or not within_limits(batch, used):
@@ -277,6 +276,14 @@ def replicas_placed(batch: Batch, assignment: Assignment) -> NDArray[np.int64]:
         for kind in group:
             placed[kind] += count
     return placed
+
+
+def vms_used(batch: Batch, assignment: Assignment) -> NDArray[np.int64]:
+    """Return how many VMs of each type `assignment` uses (T,)."""
+    used = np.zeros(batch.types, dtype=np.int64)
+    for (t, _), count in assignment.items():
+        used[t] += count
+    return used
 
 
 def together_holds(batch: Batch, states: list[State], missing: NDArray[np.int64]) -> bool:
