@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from placer.errors import ConsistencyError
 from placer.solvers.column_generation import LinearBound
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
+from placer.solvers.improving import Improving
 from placer.solvers.integer_program import Backend, IntegerProgram, IntegerResult
-from placer.solvers.local import Local
 from placer.solvers.master import Rows, integer_master
-from placer.solvers.neighbourhood import Neighbourhoods
 from placer.solvers.pricing import Pricing
 from placer.solvers.run import Run
 
@@ -38,8 +37,8 @@ SHRINKAGE = 0.75
 KEPT_OPEN = 4
 """How many VMs of each column rounding down leaves for the integer master to decide."""
 
-LONG = 1_000_000
-"""Rounds of a local search that a clock ends."""
+STEPS = 4
+"""Searches for a better placement in a row before wider columns are looked at."""
 
 ROUNDING_SHARE = 0.15
 ROUNDING_SECONDS = 1.2
@@ -67,7 +66,7 @@ class Closing:
 
     def __init__(self, run: Run, rows: Rows, backend: Backend) -> None:
         self.run, self.rows, self.backend = run, rows, backend
-        self._neighbourhoods: Neighbourhoods | None = None
+        self._improving: Improving | None = None
 
     def whole(self, pool: Columns) -> None:
         """Solve the master over every group there is."""
@@ -95,7 +94,7 @@ class Closing:
                     if self._prove(self._with_incumbent(groups), linear, window):
                         return
                     continue
-            if self._search_near(linear, effort) or self._search_locally(effort / 2):
+            if run.best is not None and self._improved(linear, effort):
                 continue
             before = run.objective
             exhausted = self._widen(pricing, linear, effort)
@@ -103,31 +102,16 @@ class Closing:
                 return
             effort *= 2.0
 
-    def _search_near(self, linear: LinearBound, seconds: float) -> bool:
-        """Improve the incumbent a few VMs at a time; return whether that led anywhere."""
-        run = self.run
-        if run.best is None:
-            return False
-        run.enter("neighbourhoods")
-        if self._neighbourhoods is None:
-            self._neighbourhoods = Neighbourhoods(run, linear.guide)
-        return self._neighbourhoods.improve(seconds)
+    def _improved(self, linear: LinearBound, seconds: float) -> bool:
+        """Improve the incumbent by each search in turn; return whether one led anywhere."""
+        if self._improving is None:
+            self._improving = Improving(self.run, self.rows, linear, self.recombine)
+        return any(self._improving.step(seconds) for _ in range(STEPS))
 
-    def _search_locally(self, seconds: float) -> bool:
-        """Improve the incumbent replica by replica; return whether that led anywhere.
-
-        The contents of every valley that it comes through are kept as columns.
-        """
-        run = self.run
-        if run.best is None:
-            return False
-        before = run.objective
-        with run.at_most(seconds):
-            if np.isfinite(run.time_left()):
-                Local(rounds=LONG).solve(run)
-            else:
-                Local().solve(run)
-        return run.objective != before
+    def recombine(self, groups: Columns) -> None:
+        """Offer the best placement found among `groups`."""
+        wide = self._with_incumbent(groups)
+        self._integer(wide)
 
     def _narrow(self, pricing: Pricing, linear: LinearBound) -> bool:
         """Settle whether a placement lies in the lower part of the gap, with few groups.
@@ -192,6 +176,8 @@ class Closing:
         run = self.run
         run.enter("wider columns")
         window = 1e-6 * max(1.0, abs(linear.bound))
+        if run.objective is not None:
+            window = max(window, (run.objective - linear.bound) / 64)
         found = linear.columns
         while (more := pricing.within(linear.prices, window, CLOSING_LIMIT // 8)) is not None:
             found = more

@@ -32,17 +32,29 @@ CELLS = 60_000_000
 
 NEARLY_WHOLE = 0.8
 SHARE_A_STEP = 0.06
-LACKING = 1e-6
+RANDOM = 0.6
+"""How much of a column's value does not count in a dive that is partly random."""
+
+FEW_TYPES = 12
+"""With more VM types, groups are grown on those alone that the linear master uses."""
 
 
-def dive(run: Run, rows: Rows, columns: Columns) -> None:
-    """Offer the placement that a dive from `columns` ends in."""
-    _Dive(run, rows, columns).descend()
+def dive(run: Run, rows: Rows, columns: Columns, rng: np.random.Generator | None = None) -> Columns:
+    """Offer the placement that a dive from `columns` ends in; return the columns it added.
+
+    With `rng` it fixes columns in an order that is partly random.
+    """
+    dived = _Dive(run, rows, columns, rng)
+    dived.descend()
+    return dived.columns.take(np.arange(len(columns), len(dived.columns)))
 
 
 class _Dive:
-    def __init__(self, run: Run, rows: Rows, columns: Columns) -> None:
+    def __init__(
+        self, run: Run, rows: Rows, columns: Columns, rng: np.random.Generator | None
+    ) -> None:
         self.run, self.rows, self.columns = run, rows, columns
+        self._rng = rng
         self.left = run.batch.replicas.copy()
         self.fixed = np.zeros(len(columns), dtype=np.int64)
         self._ground = Ground.of(run)
@@ -60,7 +72,9 @@ class _Dive:
             if solved is None:
                 break
             _, duals, _ = solved
-            if self._price(self.rows.prices(duals)):
+            values = self._lp.values()[self._others :]
+            used = np.unique(self.columns.vm_type[values > 1e-6])
+            if self._price(self.rows.prices(duals), used):
                 solved = self._lp.solve(self.run)
                 if solved is None:
                     break
@@ -81,7 +95,8 @@ class _Dive:
         for column in np.flatnonzero(whole).tolist():
             fixed += self._take(column, int(whole[column]))
         part = values - whole
-        order = np.argsort(-part, kind="stable")
+        chance = 1.0 if self._rng is None else self._rng.uniform(1.0 - RANDOM, 1.0, len(part))
+        order = np.argsort(-part * chance, kind="stable")
         enough = max(1, int(SHARE_A_STEP * values.sum()))
         for column in order.tolist():
             if part[column] <= 1e-6 or (fixed >= enough and part[column] < NEARLY_WHOLE):
@@ -121,14 +136,19 @@ class _Dive:
         number = np.arange(len(groups)) + self._others
         self._lp.change_uppers(number, np.where(fits, np.inf, 0.0))
 
-    def _price(self, prices: Prices) -> int:
-        """Add groups of the replicas that are left; return how many."""
+    def _price(self, prices: Prices, used: NDArray[np.int32]) -> int:
+        """Add groups of the replicas that are left; return how many.
+
+        Of many VM types only those in `used` are looked at.
+        """
         ground = replace(self._ground, batch=replace(self._ground.batch, replicas=self.left))
         found: list[Columns] = []
         kinds, types = int((self.left > 0).sum()), self.run.batch.types
         most = max(most_members(ground.batch, t) for t in range(types))
+        types = min(types, FEW_TYPES)
         width = int(np.clip(CELLS / max(1, kinds**2 * types * most), 1, MOST_WIDTH))
-        for t in np.flatnonzero(self.run.batch.vms_possible() > 0).tolist():
+        possible = np.flatnonzero(self.run.batch.vms_possible() > 0)
+        for t in (possible if self.run.batch.types <= FEW_TYPES else used).tolist():
             search = GroupSearch(ground, t, prices)
             search.seed(width)
             found.append(search.columns())

@@ -10,15 +10,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from placer.solvers.annealing import Annealing, annealable
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.closing import Closing, share_of, take_infeasible
-from placer.solvers.column_generation import ColumnGeneration
+from placer.solvers.column_generation import ColumnGeneration, LinearBound
 from placer.solvers.columns import Columns
 from placer.solvers.diving import dive
 from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
 from placer.solvers.greedy import Greedy
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.guided_fill import fill_guided
+from placer.solvers.improving import Improving
 from placer.solvers.integer_program import Backend
 from placer.solvers.local import Local
 from placer.solvers.master import Rows
@@ -33,6 +35,7 @@ SMALL_POOL = 2_000
 DESCENT_SECONDS = 0.4
 """The most that local search takes before the exact method begins, where time is limited."""
 
+ANNEALING_SHARE, IMPROVING_SHARE = 0.08, 0.25
 FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
 """Of the time left, what each step may take before the linear bound is looked for."""
 
@@ -108,6 +111,9 @@ class Groups:
             run.enter("guided fill")
             with run.at_most(FILL_SHARE * run.time_left()):
                 fill_guided(run)
+        if np.isfinite(run.time_left()) and annealable(run):
+            run.enter("annealing")
+            Annealing(run).improve(ANNEALING_SHARE * run.time_left())
         if run.should_stop():
             return
         run.enter("first columns")
@@ -122,8 +128,18 @@ class Groups:
             dive(run, rows, linear.columns)
         run.promising.update(dict.fromkeys(linear.columns.states()))
         if np.isfinite(run.time_left()) and not run.should_stop():
+            self._improve_first(run, rows, linear)
+
+    def _improve_first(self, run: Run, rows: Rows, linear: LinearBound) -> None:
+        """Improve the placement before the linear bound is looked for."""
+        if not annealable(run):
             run.enter("first neighbourhoods")
             Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
+            return
+        improving = Improving(run, rows, linear, Closing(run, rows, self.backend()).recombine)
+        with run.at_most(IMPROVING_SHARE * run.time_left()):
+            while not run.should_stop():
+                improving.step(share_of(run))
 
 
 class GroupsCpSat(Groups):

@@ -198,14 +198,23 @@ class GroupCosts:
 
 def most_members(batch: Batch, t: int) -> int:
     """Return a limit on how many replicas one VM of type `t` can hold."""
-    smallest = batch.demand[t][batch.allowed[t] & (batch.replicas > 0)]
+    possible = batch.allowed[t] & (batch.replicas > 0)
     limit = min(int(batch.max_models[t]), batch.total_replicas)
-    if not len(smallest):
-        return max(1, limit)
-    least = smallest.min(axis=0)
-    by_resource = [
-        int((capacity + TOLERANCE) // amount)
-        for capacity, amount in zip(batch.capacity[t], least, strict=True)
-        if amount > 0 and np.isfinite(capacity)
-    ]
-    return max(1, min([limit, *by_resource]))
+    if possible.any():
+        replicas = np.minimum(batch.replicas[possible], limit)
+        for capacity, amount in zip(batch.capacity[t], batch.demand[t][possible].T, strict=True):
+            if np.isfinite(capacity):
+                limit = min(limit, _most_of_smallest(amount, replicas, capacity + TOLERANCE))
+    return max(1, limit)
+
+
+def _most_of_smallest(amount: Floats, replicas: NDArray[np.int64], room: float) -> int:
+    """Return how many replicas that take the least `amount` (n,) go into `room` together."""
+    order = np.argsort(amount, kind="stable")
+    amount, replicas = amount[order], replicas[order]
+    before = np.concatenate([[0.0], np.cumsum(amount * replicas)])
+    full = int(np.searchsorted(before, room, side="right")) - 1
+    if full >= len(amount):
+        return int(replicas.sum())
+    rest = int((room - before[full]) // amount[full]) if amount[full] > 0 else int(replicas[full])
+    return int(replicas[:full].sum()) + min(rest, int(replicas[full]))

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.columns import Columns, Prices, join, no_columns
+from placer.solvers.compiled import may_compile
 from placer.solvers.frontier import Ground
 from placer.solvers.group_search import NEGATIVE, GroupSearch
+from placer.solvers.pair_search import KEPT, classes_of, search_classes, searchable
 from placer.solvers.pricing import EFFORTS, diverse
 from placer.solvers.run import Run
 
@@ -34,6 +36,7 @@ class GrowthPricing:
         self._recent: list[Columns] = []
         self._growing = [int(t) for t in np.flatnonzero(run.batch.vms_possible() > 0)]
         self._listed = self._listed_columns()
+        self._classes = classes_of(run) if searchable(run) else []
 
     def least(
         self, prices: Prices, *, free: bool = False, effort: int = EFFORTS
@@ -62,6 +65,9 @@ class GrowthPricing:
 
         What a beam drops might hide a column, so it widens until there are some, or none is left.
         """
+        if self._compiled():
+            self._search_pairs(prices, free, least, found)
+            return
         open_types, listed_least = self._growing, least.copy()
         for beam in BEAMS:
             searched = self._searched(prices, free, open_types, beam=beam)
@@ -72,6 +78,25 @@ class GrowthPricing:
             enough = sum(map(len, found)) >= ENOUGH
             if enough or not open_types or self.run.should_stop():
                 return
+
+    def _compiled(self) -> bool:
+        """Return whether costs are sums over pairs, and the search for that is compiled."""
+        if not self._classes:
+            return False
+        from placer.solvers import pair_kernel
+
+        return may_compile(self.run, pair_kernel.search)
+
+    def _search_pairs(
+        self, prices: Prices, free: bool, least: Floats, found: list[Columns]
+    ) -> None:
+        """Bound each type in `least` exactly, and add to what is `found`."""
+        result = search_classes(self.run, self._classes, prices, NEGATIVE, KEPT, free=free)
+        assert result is not None
+        for types, bound in zip(self._classes, result[0], strict=True):
+            least[types.types] = bound
+        reduced = self._reduced(result[1], prices, free)
+        found.append(result[1].take(diverse(result[1].groups, reduced, self.batch.kinds)))
 
     def _searched(
         self,
@@ -133,6 +158,9 @@ class GrowthPricing:
         """Return every group whose reduced cost is at most `window`; None for over `limit`."""
         if not np.isfinite(window):
             return None
+        if self._compiled():
+            result = search_classes(self.run, self._classes, prices, window, limit, thinning=False)
+            return None if result is None else result[1]
         found = [self._listed.take(self._reduced(self._listed, prices) <= window)]
         for t in self._growing:
             search = GroupSearch(self._ground, t, prices)

@@ -1,0 +1,96 @@
+"""Better placements by several searches in turn, the more often the more a search has gained.
+
+Neighbourhoods, annealing, dives that are partly random, and the integer master over all that these
+came across, so that what is good in several placements comes together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from placer.solvers.annealing import Annealing, annealable
+from placer.solvers.column_generation import LinearBound
+from placer.solvers.columns import Columns, columns_of, join
+from placer.solvers.diving import dive
+from placer.solvers.local import Local
+from placer.solvers.master import Rows
+from placer.solvers.neighbourhood import Neighbourhoods, Ways
+from placer.solvers.pricing import lowest
+from placer.solvers.run import Run
+
+LONG = 1_000_000
+"""Rounds of a local search that a clock ends."""
+
+DIVED = 40_000
+"""Columns of dives that are kept, the last ones."""
+
+MASTER = 12_000
+"""The most groups that the integer master chooses from on the way."""
+
+
+class Improving:
+    """The searches of one run that has a placement and a linear bound."""
+
+    def __init__(
+        self, run: Run, rows: Rows, linear: LinearBound, choose: Callable[[Columns], object]
+    ) -> None:
+        """`choose` offers the best placement made of given groups that it finds in time."""
+        self._run, self._rows, self._linear, self._choose = run, rows, linear, choose
+        self._rng = np.random.default_rng(run.options.seed + 1)
+        self._neighbourhoods = Neighbourhoods(run, linear.guide)
+        self._dived: list[Columns] = []
+        self._searches: dict[str, Callable[[float], None]] = {
+            "neighbourhoods": self._near,
+            "annealing" if annealable(run) else "local search": self._locally,
+            "diving again": self._dive,
+            "wider columns": self._recombine,
+        }
+        self._ways = Ways(list(self._searches), self._rng)
+        self._untried = ["diving again", "wider columns", *self._searches]
+
+    def step(self, seconds: float) -> bool:
+        """Let one search run for about these seconds; return whether that gained."""
+        run = self._run
+        before = run.objective
+        name = self._untried.pop(0) if self._untried else self._ways.choose()
+        run.enter(name)
+        with run.at_most(seconds):
+            self._searches[name](min(seconds, run.time_left()))
+        gained = run.objective != before
+        self._ways.tell(name, gained)
+        if gained and "wider columns" not in self._untried:
+            self._untried.append("wider columns")
+        return gained
+
+    def _near(self, seconds: float) -> None:
+        self._neighbourhoods.improve(seconds)
+
+    def _locally(self, seconds: float) -> None:
+        run = self._run
+        if annealable(run):
+            Annealing(run).improve(seconds)
+        else:
+            Local(rounds=LONG if np.isfinite(run.time_left()) else 20).solve(run)
+
+    def _dive(self, seconds: float) -> None:
+        """Dive until the time is over, once where there is no clock."""
+        run = self._run
+        while not run.should_stop():
+            start = join([self._linear.columns, self._incumbent()])
+            self._dived.append(dive(run, self._rows, start, self._rng))
+            while sum(map(len, self._dived)) > DIVED:
+                self._dived.pop(0)
+            if not np.isfinite(seconds):
+                return
+
+    def _recombine(self, seconds: float) -> None:
+        """Choose among the groups that any search came across, the most promising of them."""
+        run, prices = self._run, self._linear.guide
+        every = join([columns_of(run.costs, list(run.promising)), *self._dived])
+        chosen = every.take(lowest(every.cost - prices.worth(every), MASTER))
+        self._choose(join([self._linear.columns, chosen]))
+
+    def _incumbent(self) -> Columns:
+        return columns_of(self._run.costs, list(self._run.best or {}))

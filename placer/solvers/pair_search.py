@@ -1,0 +1,310 @@
+"""Exact search for groups whose costs are sums over pairs, one class of VM types at a time."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.problem import TOLERANCE
+from placer.solvers.columns import Columns, Prices, join, no_columns
+from placer.solvers.group_costs import most_members
+from placer.solvers.run import Run
+
+if TYPE_CHECKING:
+    from placer.solvers.pair_kernel import Found, PairTask, Stack
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+BANNED = 1e200
+"""What a pair costs that may not share a VM: more than any group."""
+
+STACK_CELLS = 10_000_000
+"""Degree x degree x kind cells that one search may keep."""
+
+NODES = 200_000
+"""Nodes between two looks at the clock."""
+
+KEPT = 2_000
+"""Groups of negative reduced cost that one search keeps, the best of them."""
+
+HASTY_NODES = 20_000_000
+"""Nodes after which a search that has found something is left unfinished."""
+
+PASS_SHARE = 0.2
+"""Of the time left, what one search of all classes may take."""
+
+
+@dataclass(frozen=True)
+class TypeClass:
+    """VM types that differ in price, capacity, count and degree alone, by ascending price.
+
+    types (n,); demand (K, R); lone (K,): what a lone replica costs, infinite where it may not run;
+    pair (K, K): what two cost each other; effect (K, K), slack (K,): what a co-runner adds to a
+    slowdown, and how much may be added.
+    """
+
+    types: Ints
+    demand: Floats
+    lone: Floats
+    pair: Floats
+    effect: Floats
+    slack: Floats
+
+
+def searchable(run: Run) -> bool:
+    """Return whether costs are sums over pairs, no rule asks for a group, and memory is enough."""
+    batch = run.batch
+    if batch.together or (run.costs.has_slo and batch.instance.objective.slo_penalty is not None):
+        return False
+    wide = max(most_members(batch, t) for t in range(batch.types))
+    if (wide + 2) ** 2 * batch.kinds > STACK_CELLS:
+        return False
+    for t in range(batch.types):
+        listed = batch.interference.listed(t)
+        if (listed is not None and len(listed)) or batch.interference.pair_sum(t) is None:
+            return False
+    return True
+
+
+def classes_of(run: Run) -> list[TypeClass]:
+    """Return the classes of the VM types of which there are any."""
+    possible = run.batch.vms_possible()
+    classes: list[tuple[list[int], tuple[Floats, ...]]] = []
+    for t in np.argsort(run.batch.price, kind="stable").tolist():
+        if possible[t] <= 0:
+            continue
+        numbers = _numbers(run, t)
+        for types, other in classes:
+            if all(np.array_equal(x, y) for x, y in zip(numbers, other, strict=True)):
+                types.append(t)
+                break
+        else:
+            classes.append(([t], numbers))
+    return [TypeClass(np.array(types), *numbers) for types, numbers in classes]
+
+
+def _numbers(run: Run, t: int) -> tuple[Floats, ...]:
+    """Return what types of one class have in common, but for the types themselves."""
+    batch, costs = run.batch, run.costs
+    found = batch.interference.pair_sum(t)
+    assert found is not None
+    effect = found[0][:-1, :-1]
+    cost = effect * costs.slowdown_price(t)[:, None]
+    pair = cost + cost.T
+    pair[batch.apart | np.isnan(pair)] = np.inf
+    lone = costs.cost(t, np.arange(batch.kinds, dtype=np.int32)[:, None])
+    lone = lone - batch.instance.objective.price * batch.price[t]
+    lone = np.where(batch.replicas > 0, lone, np.inf)
+    slack = np.full(batch.kinds, np.inf)
+    if costs.has_slo:
+        asked = np.isfinite(batch.slo)
+        slack[asked] = (batch.slo[asked] + TOLERANCE) / batch.solo[t][asked] - 1.0
+        slack[np.isnan(slack)] = -1.0
+    return batch.demand[t], lone, pair, np.nan_to_num(effect), slack
+
+
+class PairSearch:
+    """The search of one class of VM types at one set of prices; with `free`, groups cost nothing.
+
+    Of VM types that hold a group, those dearer than one that never runs out are left out.
+    """
+
+    def __init__(self, run: Run, types: TypeClass, prices: Prices, *, free: bool = False) -> None:
+        self._run, self._class, self._prices, self._free = run, types, prices, free
+        self._most = np.array([most_members(run.batch, int(t)) for t in types.types])
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Lay the numbers out for the kernel, the kinds that could gain most first."""
+        from placer.solvers import pair_kernel as kernel
+
+        batch, c, paid = self._run.batch, self._class, not self._free
+        self._kinds = np.flatnonzero(np.isfinite(c.lone))
+        limited = np.isfinite(batch.capacity[c.types]).any(axis=0)
+        times = np.minimum(batch.replicas[self._kinds], self._most.max())
+        demand = c.demand[self._kinds][:, limited]
+        capacity = np.minimum(batch.capacity[c.types][:, limited], demand.T @ times + 1.0)
+        price = batch.instance.objective.price * batch.price[c.types] * paid
+        offer = price - self._prices.vm_type[c.types]
+        own = c.lone[self._kinds] * paid - self._prices.kind[self._kinds]
+        value = own + self._company(times)
+        rates = room_rates(value, demand, times, capacity, self._most, offer)
+        order = np.argsort(value + demand @ rates, kind="stable")
+        self._kinds = self._kinds[order]
+        effect = np.ascontiguousarray(c.effect[np.ix_(self._kinds, self._kinds)])
+        self.task: PairTask = kernel.PairTask(
+            own=own[order],
+            demand=np.ascontiguousarray(demand[order]),
+            rent=(demand @ rates)[order],
+            pair=self._pairs(),
+            times=times[order],
+            offer=offer,
+            room=offer - (capacity + TOLERANCE) @ rates,
+            capacity=np.ascontiguousarray(capacity),
+            most=self._most,
+            endless=batch.vms_possible()[c.types] >= min(batch.total_replicas, batch.max_vms),
+            rates=rates,
+            effect=effect,
+            slack=c.slack[self._kinds],
+            help=effect.min(axis=1, initial=0.0),
+            has_slo=bool(np.isfinite(c.slack).any()),
+        )
+        self._rounding = 1e-9 * (1.0 + np.abs(own).max(initial=0.0) + np.abs(offer).max())
+
+    def _pairs(self) -> Floats:
+        """Return what pairs of the kinds cost, in their order (K, K)."""
+        pair = self._class.pair[np.ix_(self._kinds, self._kinds)]
+        return np.ascontiguousarray(np.where(np.isinf(pair), BANNED, pair * (not self._free)))
+
+    def _company(self, times: Ints) -> Floats:
+        """Return the least that company could cost each kind (K,), below 0 where it helps."""
+        from placer.solvers.pair_bounds import helps
+
+        pair, wide = self._pairs(), int(self._most.max())
+        cost = np.zeros((wide, len(pair)))
+        if wide > 1:
+            helps(pair, np.arange(len(pair)), times, wide - 1, cost)
+        least: Floats = cost.min(axis=0)
+        return least
+
+    def share(
+        self, threshold: float, limit: int, *, thinning: bool, share: int = 0, shares: int = 1
+    ) -> tuple[float, Columns] | None:
+        """Return the least reduced cost (or the threshold), and groups below `threshold`.
+
+        Of the first members only each `shares`-th is taken, from `share` on. With `thinning` only
+        the best `limit` groups are kept, and minus infinity stands for a search left unfinished;
+        else None is returned where it had to stop, or found too many.
+        """
+        from placer.solvers import pair_kernel as kernel
+
+        if not len(self._kinds):
+            return np.inf, no_columns()
+        stack, found = self._start(limit + len(self.task.offer) + 1)
+        ceiling = np.array([threshold])
+        kernel.begin(self.task, stack, found, threshold, self._rounding, share)
+        nodes = 0
+        while True:
+            status = kernel.search(
+                self.task, stack, found, ceiling, self._rounding, NODES, share, shares, thinning
+            )
+            nodes += NODES
+            if status == kernel.DONE:
+                least = float(found.least[0])
+                return (least if least < threshold else np.inf), self._columns(found)
+            hasty = thinning and nodes >= HASTY_NODES and found.size[0] > 0
+            if hasty or self._run.should_stop():
+                return (-np.inf, self._columns(found)) if thinning else None
+            if status == kernel.FULL:
+                return None
+
+    def _start(self, limit: int) -> tuple[Stack, Found]:
+        """Return an empty stack, and room for `limit` groups."""
+        from placer.solvers import pair_kernel as kernel
+
+        kinds, resources = self.task.demand.shape
+        wide = int(self._most.max())
+        degrees = wide + 2
+        whole, real = np.int64, np.float64
+        stack = kernel.Stack(
+            kind=np.zeros((degrees, kinds), whole),
+            beside=np.zeros((degrees, kinds), real),
+            helped=np.zeros((degrees, degrees, kinds), real),
+            score=np.zeros((degrees, kinds), real),
+            bound=np.zeros((degrees, kinds), real),
+            left=np.zeros(degrees, whole),
+            at=np.zeros(degrees, whole),
+            base=np.zeros(degrees, real),
+            load=np.zeros((degrees, resources), real),
+            member=np.zeros(degrees + 1, whole),
+            slow=np.zeros((degrees, degrees), real),
+            depth=np.zeros(1, whole),
+        )
+        found = kernel.Found(
+            vm_type=np.zeros(limit, whole),
+            groups=np.full((limit, wide), -1, whole),
+            reduced=np.zeros(limit, real),
+            size=np.zeros(1, whole),
+            least=np.array([np.inf]),
+        )
+        return stack, found
+
+    def _columns(self, found: Found) -> Columns:
+        """Return what was found as columns, costed as every group is."""
+        count = int(found.size[0])
+        groups = np.append(self._kinds, self._run.batch.kinds)[found.groups[:count]]
+        groups = np.sort(groups, axis=1)
+        groups = np.where(groups == self._run.batch.kinds, -1, groups).astype(np.int32)
+        vm_type = self._class.types[found.vm_type[:count]].astype(np.int32)
+        cost = np.full(count, np.inf)
+        for t in np.unique(vm_type).tolist():
+            rows = np.flatnonzero(vm_type == t)
+            cost[rows] = self._run.costs.cost(t, groups[rows])
+        return Columns(vm_type, groups, cost).take(np.isfinite(cost))
+
+
+def room_rates(
+    value: Floats, demand: Floats, times: Ints, capacity: Floats, most: Ints, offer: Floats
+) -> Floats:
+    """Return the rates (R,) of room at which the bound over all types is best.
+
+    value (K,): what each kind costs at the least; demand (K, R), times (K,); capacity (T, R),
+    most and offer (T,). Any rates that are not negative give a valid bound; these are the linear
+    dual's of the knapsack of the type where it is worst.
+    """
+    from scipy.optimize import linprog
+
+    useful = np.flatnonzero(value < 0)
+    n, (types, resources) = len(useful), capacity.shape
+    if not n or not resources:
+        return np.zeros(resources)
+    gained = np.hstack([-demand[useful], np.full((n, 1), -1.0), np.zeros((n, 1)), -np.eye(n)])
+    housed = np.hstack([capacity, most[:, None], np.ones((types, 1)), np.zeros((types, n))])
+    solved = linprog(
+        np.concatenate([np.zeros(resources + 1), [-1.0], times[useful].astype(float)]),
+        A_ub=np.vstack([gained, housed]),
+        b_ub=np.concatenate([value[useful], offer]),
+        bounds=[(0, None)] * (resources + 1) + [(None, None)] + [(0, None)] * n,
+        method="highs",
+    )
+    if solved.status != 0:
+        return np.zeros(resources)
+    rates: Floats = np.maximum(solved.x[:resources], 0.0)
+    return rates
+
+
+def search_classes(
+    run: Run,
+    classes: list[TypeClass],
+    prices: Prices,
+    threshold: float,
+    limit: int,
+    *,
+    free: bool = False,
+    thinning: bool = True,
+) -> tuple[list[float], Columns] | None:
+    """Search all `classes`, threads side by side; return least reduced costs, and columns.
+
+    As `PairSearch.share`; None where a search that must find all of them could not.
+    """
+    shares = max(1, run.options.workers)
+    searches = [PairSearch(run, c, prices, free=free) for c in classes]
+    jobs = [(search, share) for search in searches for share in range(shares)]
+
+    def work(job: tuple[PairSearch, int]) -> tuple[float, Columns] | None:
+        search, share = job
+        return search.share(threshold, limit, thinning=thinning, share=share, shares=shares)
+
+    with run.at_most(PASS_SHARE * run.time_left()), ThreadPoolExecutor(shares) as pool:
+        results = list(pool.map(work, jobs))
+    done = [result for result in results if result is not None]
+    columns = join([found for _, found in done])
+    if len(done) < len(results) or (not thinning and len(columns) > limit):
+        return None
+    least = [min(r[0] for r in done[i : i + shares]) for i in range(0, len(done), shares)]
+    return least, columns
