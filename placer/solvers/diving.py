@@ -35,6 +35,10 @@ SHARE_A_STEP = 0.06
 RANDOM = 0.6
 """How much of a column's value does not count in a dive that is partly random."""
 
+ROUNDS, WORTH = 6, 1e-4
+"""How often groups are priced anew after each fixing, and the gain that is worth it."""
+
+FEW_REPLICAS = 2_000
 FEW_TYPES = 12
 """With more VM types, groups are grown on those alone that the linear master uses."""
 
@@ -68,17 +72,9 @@ class _Dive:
     def descend(self) -> None:
         """Fix columns until nothing is left, then place what found no column greedily."""
         while self.left.any() and not self.run.should_stop():
-            solved = self._lp.solve(self.run)
-            if solved is None:
+            values = self._solved()
+            if values is None:
                 break
-            _, duals, _ = solved
-            values = self._lp.values()[self._others :]
-            used = np.unique(self.columns.vm_type[values > 1e-6])
-            if self._price(self.rows.prices(duals), used):
-                solved = self._lp.solve(self.run)
-                if solved is None:
-                    break
-            values = self._lp.values()[self._others :]
             if not self._fix(values):
                 break
             self._restrict()
@@ -87,6 +83,24 @@ class _Dive:
         fleet.load(assignment_of(self.columns, self.fixed))
         plan = Plan(by_size(self.run.batch))
         self.run.offer(construct(self.run, plan, memo, fleet).assignment())
+
+    def _solved(self) -> Floats | None:
+        """Return the master's values once groups were priced for what is left, None if stopped."""
+        before = np.inf
+        for _ in range(ROUNDS if self.run.batch.total_replicas <= FEW_REPLICAS else 1):
+            solved = self._lp.solve(self.run)
+            if solved is None:
+                return None
+            value, duals, _ = solved
+            values = self._lp.values()[self._others :]
+            if before - value <= WORTH * abs(value):
+                return values
+            before = value
+            used = np.unique(self.columns.vm_type[values > 1e-6])
+            if not self._price(self.rows.prices(duals), used):
+                return values
+        solved = self._lp.solve(self.run)
+        return None if solved is None else self._lp.values()[self._others :]
 
     def _fix(self, values: Floats) -> int:
         """Fix the whole part of `values`, and the columns nearest to whole; return how many VMs."""

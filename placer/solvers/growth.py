@@ -11,7 +11,13 @@ from placer.solvers.columns import Columns, Prices, join, no_columns
 from placer.solvers.compiled import may_compile
 from placer.solvers.frontier import Ground
 from placer.solvers.group_search import NEGATIVE, GroupSearch
-from placer.solvers.pair_search import KEPT, classes_of, search_classes, searchable
+from placer.solvers.pair_search import (
+    KEPT,
+    PairSearch,
+    classes_of,
+    search_classes,
+    searchable,
+)
 from placer.solvers.pricing import EFFORTS, diverse
 from placer.solvers.run import Run
 
@@ -22,6 +28,9 @@ ENOUGH = 30
 
 WIDTHS = (2, 8, 40)
 """Groups grown from each kind at each effort below the full one."""
+
+FEW_TYPES = 10
+"""Of more VM types only those that promise most are looked at with little effort."""
 
 BEAMS = (6_000, 60_000, 4_000_000)
 
@@ -51,7 +60,8 @@ class GrowthPricing:
         np.minimum.at(least, self._listed.vm_type, listed)
         found = [self._listed.take(diverse(self._listed.groups, listed, self.batch.kinds))]
         width = WIDTHS[min(effort, EFFORTS - 1)]
-        found += [columns for _, columns in self._searched(prices, free, width=width)]
+        types = self._likely(prices) if effort < EFFORTS - 1 else None
+        found += [columns for _, columns in self._searched(prices, free, types, width=width)]
         if effort >= EFFORTS:
             self._deepen(prices, free, least, found)
         else:
@@ -97,6 +107,16 @@ class GrowthPricing:
             least[types.types] = bound
         reduced = self._reduced(result[1], prices, free)
         found.append(result[1].take(diverse(result[1].groups, reduced, self.batch.kinds)))
+
+    def _likely(self, prices: Prices) -> list[int]:
+        """Return the types to look at first where there are many that differ in capacity alone."""
+        if len(self._growing) <= FEW_TYPES or not self._classes or not self._compiled():
+            return self._growing
+        found: list[tuple[float, int]] = []
+        for types in self._classes:
+            room = PairSearch(self.run, types, prices).task.room
+            found += zip(room.tolist(), types.types.tolist(), strict=True)
+        return sorted(t for _, t in sorted(found)[:FEW_TYPES])
 
     def _searched(
         self,
