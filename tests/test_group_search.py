@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from placer.solvers.frontier import Ground
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.growth import GrowthPricing
+from placer.solvers.pricing import PoolPricing
 from placer.solvers.run import Options, Run
 
 ROUNDING = 1e-7
@@ -39,11 +41,23 @@ def random_prices(run: Run, pool: Columns, rng: np.random.Generator) -> Prices:
 def reduced(run: Run, pool: Columns, prices: Prices) -> np.ndarray:
     worth = np.append(prices.kind, 0.0)[pool.groups].sum(axis=1)
     held = Ground.of(run).together.held(pool.groups) @ prices.together
+    if len(prices.cut):
+        members = [(pool.groups == k).any(axis=1) for k in range(run.batch.kinds)]
+        for triple, cut in zip(prices.triples.tolist(), prices.cut.tolist(), strict=True):
+            held = held + cut * (sum(members[k].astype(int) for k in triple) >= 2)
     return pool.cost - worth - prices.vm_type[pool.vm_type] - held
 
 
 def names(pool: Columns, rows: np.ndarray) -> set[tuple[int, tuple[int, ...]]]:
     return set(pool.take(rows).states())
+
+
+def with_cuts(run: Run, prices: Prices, rng: np.random.Generator) -> Prices:
+    """Return `prices` and those of a few random subset-row cuts."""
+    single = np.flatnonzero(run.batch.replicas == 1)
+    triples = [sorted(rng.choice(single, 3, replace=False).tolist()) for _ in range(4)]
+    triples = np.unique(triples, axis=0)
+    return replace(prices, triples=triples, cut=-rng.uniform(0.0, 0.4, len(triples)))
 
 
 def needed(run: Run, pool: Columns) -> np.ndarray:
@@ -63,7 +77,7 @@ def needed(run: Run, pool: Columns) -> np.ndarray:
     return np.array([not outdone(t, group) for t, group in pool.states()], dtype=bool)
 
 
-def compare(run: Run, seed: int) -> int:
+def compare(run: Run, seed: int, *, cuts: bool = False) -> int:
     """Hold growth against the list at random prices; return how many groups were below 0.
 
     Groups that a cheaper VM could hold as well may be left out.
@@ -75,6 +89,8 @@ def compare(run: Run, seed: int) -> int:
     below = 0
     for _ in range(3):
         prices = random_prices(run, pool, rng)
+        if cuts:
+            prices = with_cuts(run, prices, rng)
         values = reduced(run, pool, prices)
         pricing = GrowthPricing(run)
         for window in (0.0, float(rng.uniform(0.0, 0.5))):
@@ -96,6 +112,47 @@ def compare(run: Run, seed: int) -> int:
 @pytest.mark.parametrize("seed", range(60))
 def test_growth_finds_what_a_list_holds(seed: int) -> None:
     compare(run_of(random_instance(seed, max_replicas=7, kinds=4)), seed)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_growth_looks_at_cuts(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = [f"m{k}" for k in range(8)]
+    pairs = {a: {b: round(float(rng.uniform(0.8, 1.8)), 3) for b in labels} for a in labels}
+    instance = Instance.from_dict(
+        {
+            "vm_types": [
+                {"name": "s", "capacity": {"cpu": 4}, "price": 1.0, "count": 4},
+                {"name": "l", "capacity": {"cpu": 7}, "price": 1.7, "max_models": 5},
+            ],
+            "models": [
+                {"name": name, "demand": {"cpu": round(float(rng.uniform(0.5, 3)), 2)},
+                 "replicas": 2 if name == "m7" else 1}
+                for name in labels
+            ],
+            "interference": {"kind": "pairwise", "combine": "sum", "slowdown": {"*": pairs}},
+            "objective": {"degradation": 0.4},
+        }
+    )  # fmt: skip
+    run = run_of(instance)
+    assert GrowthPricing(run).takes_cuts()
+    assert compare(run, seed, cuts=True) > 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_list_looks_at_cuts_as_growth_does(seed: int) -> None:
+    run = run_of(random_instance(seed, max_replicas=6, kinds=6, interference="pairwise"))
+    rng = np.random.default_rng(seed)
+    pool = enumerate_groups(run)
+    assert pool is not None
+    if (run.batch.replicas == 1).sum() < 3 or not len(pool):
+        return
+    prices = with_cuts(run, random_prices(run, pool, rng), rng)
+    values = reduced(run, pool, prices)
+    least, _ = PoolPricing(run.batch, pool).least(prices)
+    for t in range(run.batch.types):
+        true = values[pool.vm_type == t].min(initial=np.inf)
+        assert least[t] == pytest.approx(true, abs=1e-9)
 
 
 @pytest.mark.parametrize("combine", ["sum", "product"])

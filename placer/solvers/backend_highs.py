@@ -144,7 +144,7 @@ def _outcome(highs: Any, program: IntegerProgram, scale: float) -> IntegerResult
 class LinearMaster:
     """A linear program that is solved again and again as columns are added.
 
-    Rows are fixed; `add` brings columns, `solve` returns the objective and the rows' duals, both
+    `add` brings columns, `add_rows` cuts, `solve` returns the objective and the rows' duals, both
     unscaled. Each row that must hold has an artificial variable at a price that `charge` sets,
     so that there is always a solution.
     """
@@ -187,6 +187,19 @@ class LinearMaster:
         )
         if status == highspy.HighsStatus.kError:
             raise ConsistencyError("the linear master refused new columns")
+
+    def add_rows(self, upper: Floats, row: Ints, column: Ints) -> None:
+        """Add rows whose sum over some columns, counted after the artificials, is at most `upper`.
+
+        `row` counts from 0 for the first that is new.
+        """
+        order = np.argsort(row, kind="stable")
+        number = (column[order] + len(self._artificial)).astype(np.int32)
+        begin = np.searchsorted(row[order], np.arange(len(upper) + 1))
+        for r, limit in enumerate(upper.tolist()):
+            part = number[begin[r] : begin[r + 1]]
+            self._highs.addRow(-np.inf, limit, len(part), part, np.ones(len(part)))
+        self._rows += len(upper)
 
     def charge(self, price: float) -> None:
         """Set what one unit of an artificial variable costs."""

@@ -7,17 +7,18 @@ than the master's own, and every bound is Lagrange's, valid whatever the duals a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.backend_highs import LinearMaster, cost_scale
 from placer.solvers.budget import Budget
-from placer.solvers.columns import Columns, Prices, columns_of, join
+from placer.solvers.columns import Columns, Prices, columns_of, holds_two, join
 from placer.solvers.master import Rows
 from placer.solvers.pricing import EFFORTS, Pricing
 from placer.solvers.run import Run, State
+from placer.solvers.subset_rows import separate
 
 Floats = NDArray[np.float64]
 
@@ -34,6 +35,10 @@ SURELY_LACKING = 1e-4
 """What must lack a place for infeasibility to be claimed: far above the tolerances of an LP."""
 
 ARTIFICIAL_PRICES = 5
+
+CUTS_A_ROUND, MOST_CUTS, IDLE_CUTS = 60, 500, 3
+LEAST_GAIN = 0.01
+"""Of the gap: rounds of cuts that gain less are idle."""
 
 
 @dataclass
@@ -59,7 +64,8 @@ class ColumnGeneration:
     With `free`, groups cost nothing and the value is how many replicas must lack a place: above
     0, that proves that no placement exists. With `outdone_by_bound` it stops once the run has a
     better bound than this one can become. With a lower `most_effort` it stops where pricing finds
-    no more columns that way, and has no bound.
+    no more columns that way, and has no bound. With `cutting` the bound is raised by subset-row
+    cuts where there are some.
     """
 
     run: Run
@@ -68,17 +74,21 @@ class ColumnGeneration:
     free: bool = False
     outdone_by_bound: bool = False
     most_effort: int = EFFORTS
+    cutting: bool = False
     parts: list[Columns] = field(default_factory=list)
     _known: set[bytes] = field(default_factory=set)
 
     def solve(self, first: Columns | None = None) -> LinearBound | None:
         """Return the linear bound, None where it was stopped before there was one."""
+        self._triples = np.zeros((0, 3), dtype=np.int64)
         self._start(first if first is not None else self._first_columns())
         for _ in range(ARTIFICIAL_PRICES):
             converged, lacking = self._rounds()
             if self.most_effort < EFFORTS:
                 return self._outcome(False)
             if self.free or not converged or lacking <= LACKING or self.run.should_stop():
+                if self.cutting and converged and self.pricing.takes_cuts():
+                    self._cut()
                 return self._outcome(converged)
             reach = ColumnGeneration(self.run, self.rows, self.pricing, free=True)
             reached = reach.solve(join(self.parts))
@@ -136,8 +146,56 @@ class ColumnGeneration:
             self.parts.append(added)
             entries = self.rows.group_entries(added)
             limit = np.full(len(added), np.inf)
-            self._lp.add(self._cost(added), limit, entries.row, entries.column, entries.value)
+            column, cut = np.nonzero(holds_two(added.groups, self._triples))
+            self._lp.add(
+                self._cost(added),
+                limit,
+                np.concatenate([entries.row, cut + self.rows.count]),
+                np.concatenate([entries.column, column]),
+                np.concatenate([entries.value, np.ones(len(cut))]),
+            )
         return len(new)
+
+    def _cut(self) -> None:
+        """Raise the bound by cuts, until they are worth little, too many, or time is over."""
+        run, idle = self.run, 0
+        while not run.should_stop() and idle < IDLE_CUTS and len(self._triples) < MOST_CUTS:
+            if self._lp.solve(run) is None:
+                return
+            values, columns = self._lp.values()[self._others :], join(self.parts)
+            replicas = run.batch.replicas
+            triples = separate(columns, values, replicas, self._triples, CUTS_A_ROUND)
+            if not len(triples):
+                return
+            before = self._best
+            column, row = np.nonzero(holds_two(columns.groups, triples))
+            self._lp.add_rows(np.ones(len(triples)), row, column + self._others)
+            self._triples = np.concatenate([self._triples, triples])
+            self._best_duals, self._last = self._longer(self._best_duals), self._longer(self._last)
+            converged, _ = self._rounds()
+            if not converged:
+                return
+            left = np.inf if run.objective is None else run.objective - self._best
+            idle = idle + 1 if self._best - before < LEAST_GAIN * left else 0
+
+    def _longer(self, duals: Floats | None) -> Floats | None:
+        """Return `duals` with zeros for the cuts that are new."""
+        if duals is None:
+            return None
+        return np.append(duals, np.zeros(self.rows.count + len(self._triples) - len(duals)))
+
+    def _prices(self, duals: Floats) -> Prices:
+        """Return what `duals` of rows and cuts say."""
+        count = self.rows.count
+        prices = self.rows.prices(duals[:count])
+        cut = np.minimum(duals[count:], 0.0)
+        used = np.flatnonzero(cut)
+        return replace(
+            prices,
+            triples=self._triples[: len(cut)][used],
+            cut=cut[used],
+            constant=prices.constant + float(cut.sum()),
+        )
 
     def _rounds(self) -> tuple[bool, float]:
         """Add columns until the bound meets the master's value; return success and what lacks.
@@ -158,7 +216,7 @@ class ColumnGeneration:
                 return True, lacking
             if self.outdone_by_bound and lacking <= LACKING and value < (self.run.bound or value):
                 return False, lacking
-            if not self.free and self._add(self.pricing.quick(self.rows.prices(duals))) >= FEW:
+            if not self.free and self._add(self.pricing.quick(self._prices(duals))) >= FEW:
                 continue
             added = self._price(self._smoothed(value, duals, smoothing), effort)
             if added >= FEW:
@@ -182,7 +240,7 @@ class ColumnGeneration:
 
     def _price(self, duals: Floats, effort: int) -> int:
         self._last = duals
-        prices = self.rows.prices(duals)
+        prices = self._prices(duals)
         least, columns = self.pricing.least(prices, free=self.free, effort=effort)
         bound = prices.bound(self.run.batch, least)
         if not self.free and self.run.objective is not None:
@@ -201,8 +259,8 @@ class ColumnGeneration:
         values = self._lp.values()[self._others :]
         return LinearBound(
             self._best,
-            self.rows.prices(duals),
-            self.rows.prices(self._own if self._own is not None else duals),
+            self._prices(duals),
+            self._prices(self._own if self._own is not None else duals),
             join(self.parts),
             values,
             converged,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from placer.solvers.run import Assignment, State, rows_of, state_costs
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+CELLS = 20_000_000
+"""Group x kind cells worked on at once, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +76,46 @@ def columns_of(costs: GroupCosts, states: Sequence[State]) -> Columns:
     return columns.take(np.isfinite(cost))
 
 
+def holds_two(groups: NDArray[np.int32], triples: Ints) -> NDArray[np.bool_]:
+    """Return whether each group holds two or more of the kinds of each triple (n, M)."""
+    result = np.zeros((len(groups), len(triples)), dtype=bool)
+    if not len(triples) or not len(groups):
+        return result
+    kinds = int(max(groups.max(), triples.max())) + 1
+    step = max(1, CELLS // (kinds + len(triples)))
+    for begin in range(0, len(groups), step):
+        part = groups[begin : begin + step]
+        member = np.zeros((len(part), kinds + 1), dtype=np.int8)
+        member[np.arange(len(part))[:, None], part] = 1
+        member[:, kinds] = 0
+        held = sum(member[:, column] for column in triples.T)
+        result[begin : begin + step] = held >= 2
+    return result
+
+
 @dataclass(frozen=True)
 class Prices:
     """What the master's duals say a group is worth: duals of its rows, with the signs they need.
 
     kind (K,): worth of covering one replica. vm_type (T,): worth (at most 0) of the scarce VM.
     together (number of rules,): worth of a VM that holds a rule. constant: what the bound is
-    when no group has a negative reduced cost.
+    when no group has a negative reduced cost. triples (M, 3), cut (M,): kinds of subset-row cuts,
+    and what a group is worth (at most 0) that holds two or more of them.
     """
 
     kind: Floats
     vm_type: Floats
     together: Floats
     constant: float
+    triples: Ints = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64))
+    cut: Floats = field(default_factory=lambda: np.zeros(0))
 
     def worth(self, columns: Columns) -> Floats:
         """Return what each group is worth (n,), together rules left out."""
         members = np.append(self.kind, 0.0)[columns.groups].sum(axis=1)
         result: Floats = members + self.vm_type[columns.vm_type]
+        if len(self.cut):
+            result += holds_two(columns.groups, self.triples) @ self.cut
         return result
 
     def bound(self, batch: Batch, least: Floats) -> float:

@@ -88,7 +88,7 @@ class Groups:
             return
         run.enter("columns")
         with run.at_most(COLUMNS_SHARE * run.time_left()):
-            linear = ColumnGeneration(run, rows, pricing).solve()
+            linear = ColumnGeneration(run, rows, pricing, cutting=True).solve()
         if run.should_stop():
             return
         if linear is not None and linear.infeasible:

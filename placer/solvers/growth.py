@@ -67,6 +67,8 @@ class GrowthPricing:
         else:
             least[self._growing] = -np.inf
         columns = join(found)
+        if len(prices.cut):  # which heuristics do not look at
+            columns = columns.take(self._reduced(columns, prices, free) < NEGATIVE)
         self._recent = [*self._recent[-20:], columns]
         return least, columns
 
@@ -88,6 +90,9 @@ class GrowthPricing:
             enough = sum(map(len, found)) >= ENOUGH
             if enough or not open_types or self.run.should_stop():
                 return
+
+    def takes_cuts(self) -> bool:
+        return self._compiled()
 
     def _compiled(self) -> bool:
         """Return whether costs are sums over pairs, and the search for that is compiled."""

@@ -68,6 +68,7 @@ def sift(
     kind: Ints,
     beside: Floats,
     helped: Floats,
+    shared: Floats,
     score: Floats,
     count: int,
     times: Ints,
@@ -81,17 +82,17 @@ def sift(
     for join in range(1, free + 1):
         best = np.full(join - 1, np.inf)
         for x in range(count):
-            value = beside[x] + helped[join - 1, x] + rent[kind[x]]
+            value = beside[x] - shared[x] + helped[join - 1, x] + rent[kind[x]]
             if join > 1 and value < best[join - 2]:
                 insert(best, value, min(times[kind[x]], join - 1))
         others = best.sum()
         for x in range(count):
-            value = beside[x] + helped[join - 1, x] + rent[kind[x]]
+            value = beside[x] - shared[x] + helped[join - 1, x] + rent[kind[x]]
             score[x] = min(score[x], value + others)
     kept = 0
     for x in range(count):
         if score[x] <= limit:
-            kind[kept], beside[kept] = kind[x], beside[x]
+            kind[kept], beside[kept], shared[kept] = kind[x], beside[x], shared[x]
             for r in range(free):
                 helped[r, kept] = helped[r, x]
             kept += 1
@@ -103,6 +104,7 @@ def bound_each(
     kind: Ints,
     beside: Floats,
     helped: Floats,
+    shared: Floats,
     count: int,
     times: Ints,
     rent: Floats,
@@ -118,7 +120,7 @@ def bound_each(
         total = np.inf if join > 1 else 0.0
         for x in range(count - 1, -1, -1):
             k = kind[x]
-            value = beside[x] + helped[join - 1, x] + rent[k]
+            value = beside[x] - shared[x] + helped[join - 1, x] + rent[k]
             more = times[k] - 1
             if more > 0 and join > 1:
                 insert(best, value, min(more - (members == k).sum(), join - 1))

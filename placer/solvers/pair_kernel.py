@@ -34,7 +34,8 @@ class PairTask(NamedTuple):
     price less what the duals pay for it; room (T,): offer less the rent of the whole VM; capacity
     (T, R); most (T,); endless (T,): whether there are always more. rates (R,): rent of room.
     effect (K, K), slack, help (K,): what a co-runner adds to a slowdown, how much may be added,
-    and the least that any adds.
+    and the least that any adds. triples (M, 3): kinds of which a group that holds two or more
+    costs penalty (M,) more, -1 for none; cuts: those of each kind, from first_cut (K + 1,) on.
     """
 
     own: Floats
@@ -52,6 +53,10 @@ class PairTask(NamedTuple):
     slack: Floats
     help: Floats
     has_slo: bool
+    triples: Ints
+    penalty: Floats
+    cuts: Ints
+    first_cut: Ints
 
 
 class Stack(NamedTuple):
@@ -59,13 +64,16 @@ class Stack(NamedTuple):
 
     kind (D, K): candidates; beside (D, K): what they cost beside the members; helped (D, D, K):
     half of what some of them cost each other at the least, by how many; bound (D, K): of all that
-    each leads to; left, at (D,): how many there are, and the next one; score (D, K): scratch.
+    each leads to; left, at (D,): how many there are, and the next one. shared (D, K): half of the
+    penalties in `beside` that another newcomer could share; score (D, K), change (K,): scratch.
     base (D,), load (D, R), member (D,), slow (D, D): the group. depth (1,).
     """
 
     kind: Ints
     beside: Floats
     helped: Floats
+    shared: Floats
+    change: Floats
     score: Floats
     bound: Floats
     left: Ints
@@ -166,7 +174,8 @@ def enter(task: PairTask, stack: Stack, found: Found, threshold: float, slack: f
         widest[r] -= load[r]
     count, free = list_newcomers(task, stack, size, free, widest, threshold + slack - base)
     bound_each(
-        stack.kind[size], stack.beside[size], stack.helped[size], count, task.times, task.rent,
+        stack.kind[size], stack.beside[size], stack.helped[size], stack.shared[size], count,
+        task.times, task.rent,
         stack.member[1 : size + 1], free, stack.bound[size],
     )  # fmt: skip
     for x in range(count):
@@ -183,6 +192,7 @@ def list_newcomers(
     Return how many kinds there are, and how many replicas may join at most.
     """
     kind, beside, helped = stack.kind[size], stack.beside[size], stack.helped[size]
+    shared = stack.shared[size]
     times, rent, score = task.times, task.rent, stack.score[size]
     if size:
         last = stack.member[size]
@@ -191,18 +201,20 @@ def list_newcomers(
         above = slice(first, stack.left[size - 1])
         count = gather(
             stack.kind[size - 1, above], stack.beside[size - 1, above],
-            stack.helped[size - 1, :free, above], task.pair[last], task.demand, space,
-            kind, beside, helped,
+            stack.helped[size - 1, :free, above], stack.shared[size - 1, above], task.pair[last],
+            task.demand, space, kind, beside, helped, shared,
         )  # fmt: skip
+        if len(task.penalty):
+            penalise(task, stack, size, kind[:count], beside, shared)
         free = min(free, most_that_fit(task.demand, kind[:count], space))
-        count = sift(kind, beside, helped, score, count, times, rent, free, limit)
+        count = sift(kind, beside, helped, shared, score, count, times, rent, free, limit)
     else:
-        count = start(task, space, kind, beside)
+        count = start(task, space, kind, beside, shared)
     for _ in range(HELP_ROUNDS if size < HELP_DEPTH else size == HELP_DEPTH):
         before = count
         if free > 1 and count:
             helps(task.pair, kind[:count], times, free - 1, helped)
-            count = sift(kind, beside, helped, score, count, times, rent, free, limit)
+            count = sift(kind, beside, helped, shared, score, count, times, rent, free, limit)
         if count > 0.8 * before:
             break
     return count, free
@@ -218,7 +230,7 @@ def times_in(members: Ints, size: int, kind: int) -> int:
 
 
 @compiled
-def start(task: PairTask, space: Floats, kind: Ints, beside: Floats) -> int:
+def start(task: PairTask, space: Floats, kind: Ints, beside: Floats, shared: Floats) -> int:
     """List the kinds that fit at all; return how many there are."""
     count = 0
     for k in range(task.own.shape[0]):
@@ -226,7 +238,7 @@ def start(task: PairTask, space: Floats, kind: Ints, beside: Floats) -> int:
         for r in range(space.shape[0]):
             fits = fits and task.demand[k, r] <= space[r] + TOLERANCE
         if fits:
-            kind[count], beside[count] = k, task.own[k]
+            kind[count], beside[count], shared[count] = k, task.own[k], 0.0
             count += 1
     return count
 
@@ -236,12 +248,14 @@ def gather(
     kinds: Ints,
     besides: Floats,
     helpeds: Floats,
+    shareds: Floats,
     pair: Floats,
     demand: Floats,
     space: Floats,
     kind: Ints,
     beside: Floats,
     helped: Floats,
+    shared: Floats,
 ) -> int:
     """List those of `kinds` that may join beside a new member, whose pairs cost `pair` (K,)."""
     count = 0
@@ -251,11 +265,37 @@ def gather(
         for r in range(space.shape[0]):
             fits = fits and demand[k, r] <= space[r] + TOLERANCE
         if fits:
-            kind[count], beside[count] = k, besides[x] + pair[k]
+            kind[count], beside[count], shared[count] = k, besides[x] + pair[k], shareds[x]
             for r in range(helpeds.shape[0]):
                 helped[r, count] = helpeds[r, x]
             count += 1
     return count
+
+
+@compiled
+def penalise(
+    task: PairTask, stack: Stack, size: int, kinds: Ints, beside: Floats, shared: Floats
+) -> None:
+    """Add to `beside` and `shared` what cuts of the last member mean for each of `kinds`.
+
+    Who joins the first of a triple pays; once two are in, the third pays nothing more.
+    """
+    last, change = stack.member[size], stack.change
+    for x in range(task.first_cut[last], task.first_cut[last + 1]):
+        cut = task.cuts[x]
+        held = 0
+        for k in task.triples[cut]:
+            held += k >= 0 and times_in(stack.member, size, k) > 0
+        for k in task.triples[cut]:
+            if k >= 0 and k != last and held <= 2:
+                change[k] += task.penalty[cut] if held == 1 else -task.penalty[cut]
+    for x in range(kinds.shape[0]):
+        beside[x] += change[kinds[x]]
+        shared[x] += 0.5 * change[kinds[x]]
+    for x in range(task.first_cut[last], task.first_cut[last + 1]):
+        for k in task.triples[task.cuts[x]]:
+            if k >= 0:
+                change[k] = 0.0
 
 
 @compiled

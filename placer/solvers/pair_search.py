@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,8 +153,29 @@ class PairSearch:
             slack=c.slack[self._kinds],
             help=effect.min(axis=1, initial=0.0),
             has_slo=bool(np.isfinite(c.slack).any()),
+            **self._cuts(),
         )
         self._rounding = 1e-9 * (1.0 + np.abs(own).max(initial=0.0) + np.abs(offer).max())
+
+    def _cuts(self) -> dict[str, NDArray[Any]]:
+        """Return the cuts by the places of their kinds, those of kinds that may not join left out.
+
+        A cut of which one kind is left out counts as long as the two others are there.
+        """
+        place = np.full(self._run.batch.kinds, -1)
+        place[self._kinds] = np.arange(len(self._kinds))
+        triples = place[self._prices.triples]
+        counts = (triples >= 0).sum(axis=1) >= 2
+        triples = triples[counts]
+        row, column = np.nonzero(triples >= 0)
+        kind = triples[row, column]
+        order = np.argsort(kind, kind="stable")
+        return {
+            "triples": np.ascontiguousarray(triples),
+            "penalty": -self._prices.cut[counts],
+            "cuts": row[order],
+            "first_cut": np.searchsorted(kind[order], np.arange(len(self._kinds) + 1)),
+        }
 
     def _pairs(self) -> Floats:
         """Return what pairs of the kinds cost, in their order (K, K)."""
@@ -215,6 +236,8 @@ class PairSearch:
             kind=np.zeros((degrees, kinds), whole),
             beside=np.zeros((degrees, kinds), real),
             helped=np.zeros((degrees, degrees, kinds), real),
+            shared=np.zeros((degrees, kinds), real),
+            change=np.zeros(kinds, real),
             score=np.zeros((degrees, kinds), real),
             bound=np.zeros((degrees, kinds), real),
             left=np.zeros(degrees, whole),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.batch import Batch
-from placer.solvers.columns import Columns, Prices, TogetherIndex
+from placer.solvers.columns import Columns, Prices, TogetherIndex, holds_two
 
 Floats = NDArray[np.float64]
 
@@ -38,13 +38,20 @@ class Pricing(Protocol):
     def within(self, prices: Prices, window: float, limit: int) -> Columns | None:
         """Return every group whose reduced cost is at most `window`; None for over `limit`."""
 
+    def takes_cuts(self) -> bool:
+        """Return whether what subset-row cuts say of groups is looked at."""
+
 
 class PoolPricing:
     """Prices every group of a list that holds them all, so what it finds is exact."""
 
+    def takes_cuts(self) -> bool:
+        return True
+
     def __init__(self, batch: Batch, pool: Columns) -> None:
         self.batch = batch
         self.pool = pool
+        self._cut_rows: dict[tuple[int, ...], NDArray[np.intp]] = {}
         index = TogetherIndex(batch)
         self._held = index.held(pool.groups) if index.rules else None
         self._start = np.searchsorted(pool.vm_type, np.arange(batch.types + 1))
@@ -80,7 +87,19 @@ class PoolPricing:
             result -= worth[members[everything]]
         if self._held is not None:
             result -= self._held[everything] @ prices.together
+        if len(prices.cut) and rows is not None:
+            result -= holds_two(self.pool.groups[rows], prices.triples) @ prices.cut
+        elif len(prices.cut):
+            for triple, worth in zip(prices.triples.tolist(), prices.cut.tolist(), strict=True):
+                result[self._holding(tuple(triple))] -= worth
         return result
+
+    def _holding(self, triple: tuple[int, ...]) -> NDArray[np.intp]:
+        """Return the rows of the pool that hold two or more of the kinds of `triple`."""
+        if triple not in self._cut_rows:
+            held = holds_two(self.pool.groups, np.array([triple]))[:, 0]
+            self._cut_rows[triple] = np.flatnonzero(held)
+        return self._cut_rows[triple]
 
     def _chosen(self, rows: NDArray[np.intp], reduced: Floats) -> Columns:
         chosen = diverse(self.pool.groups[rows], reduced, self.batch.kinds)
