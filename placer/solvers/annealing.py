@@ -73,10 +73,11 @@ class Annealing:
         self._task, self._rules = self._lay_out()
         self._rng = np.random.default_rng(run.options.seed)
 
-    def improve(self, seconds: float) -> bool:
+    def improve(self, seconds: float, heat: float = 1.0) -> bool:
         """Anneal once in about these seconds (a fixed number of moves without a limit).
 
-        Return whether that gained. The contents of the placements on the way are promising.
+        With less `heat` the search begins colder, nearer to the best placement so far. Return
+        whether that gained. The contents of the placements on the way are promising.
         """
         run = self._run
         before = run.objective
@@ -89,16 +90,23 @@ class Annealing:
             while share < 1.0 and not run.should_stop():
                 passed = (run.seconds() - began) / seconds if timed else share
                 share = min(1.0, passed + (CHUNK_SECONDS / seconds if timed else 1.0 / CHUNKS))
-                chunk = partial(self._chunk, moves, scale, passed, share)
+                chunk = partial(self._chunk, moves, scale, heat, passed, share)
                 list(pool.map(chunk, states, self._rng.integers(2**31, size=len(states)).tolist()))
                 self._take(states, remember=share > 0.5)
         return before is None or (run.objective is not None and run.objective < before)
 
     def _chunk(
-        self, moves: int, scale: float, begin: float, end: float, state: State, seed: int
+        self,
+        moves: int,
+        scale: float,
+        heat: float,
+        begin: float,
+        end: float,
+        state: State,
+        seed: int,
     ) -> None:
         """Anneal `state` from one share of the search to another."""
-        hot, cold = scale * temperature(begin), scale * temperature(end)
+        hot, cold = scale * temperature(begin, heat), scale * temperature(end, heat)
         least_price = OVERLOAD * scale
         self._kernel.anneal(self._task, self._rules, state, seed, moves, hot, cold, least_price)
 
@@ -204,6 +212,6 @@ class Annealing:
         return Counter(contents)
 
 
-def temperature(share: float) -> float:
+def temperature(share: float, heat: float) -> float:
     """Return the temperature after this share of a search, relative to what a VM costs."""
-    return float(HOT * (COLD / HOT) ** share)
+    return float(heat * HOT * (COLD / HOT) ** share)

@@ -206,10 +206,10 @@ class LinearMaster:
         for column in self._artificial.tolist():
             self._highs.changeColCost(column, price * self._scale)
 
-    def change_rows(self, lower: Floats, upper: Floats) -> None:
-        """Set the limits of all rows."""
-        number = np.arange(self._rows, dtype=np.int32)
-        self._highs.changeRowsBounds(self._rows, number, lower, upper)
+    def change_rows(self, lower: Floats, upper: Floats, first: int = 0) -> None:
+        """Set the limits of rows from `first` on."""
+        number = np.arange(first, first + len(lower), dtype=np.int32)
+        self._highs.changeRowsBounds(len(number), number, lower, upper)
 
     def change_uppers(self, column: Ints, upper: Floats) -> None:
         """Set the upper limits of columns, counted from 0 for the first after the artificials."""

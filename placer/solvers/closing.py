@@ -85,7 +85,8 @@ class Closing:
         effort = share_of(run)
         while not run.should_stop():
             window = np.inf if run.objective is None else self._window(linear)
-            groups = pricing.within(linear.prices, window, CLOSING_LIMIT)
+            ceiling = np.inf if run.objective is None else run.objective + self._rounding()
+            groups = linear.within(pricing, ceiling, CLOSING_LIMIT)
             if groups is not None:
                 if len(groups) >= NARROW_FROM and self._narrow(pricing, linear):
                     continue
@@ -124,7 +125,7 @@ class Closing:
         for share in NARROW_SHARES:
             width = share * (before - linear.bound)
             cutoff = linear.bound + width
-            groups = pricing.within(linear.prices, width, CLOSING_LIMIT)
+            groups = linear.within(pricing, cutoff, CLOSING_LIMIT)
             if run.should_stop() or groups is None:
                 return False
             if run.bound is not None and cutoff <= run.bound:
@@ -166,7 +167,10 @@ class Closing:
     def _window(self, linear: LinearBound) -> float:
         assert self.run.objective is not None
         objective = self.run.objective
-        return objective - linear.bound + 1e-9 * max(1.0, abs(objective))
+        return objective - linear.bound + self._rounding()
+
+    def _rounding(self) -> float:
+        return 1e-9 * max(1.0, abs(self.run.objective or 0.0))
 
     def _widen(self, pricing: Pricing, linear: LinearBound, seconds: float) -> bool:
         """Look for a better placement among more groups than the columns, without proof.
@@ -179,7 +183,8 @@ class Closing:
         if run.objective is not None:
             window = max(window, (run.objective - linear.bound) / 64)
         found = linear.columns
-        while (more := pricing.within(linear.prices, window, CLOSING_LIMIT // 8)) is not None:
+        most = CLOSING_LIMIT // 8 if np.isfinite(linear.bound) else 0
+        while most and (more := linear.within(pricing, linear.bound + window, most)) is not None:
             found = more
             window *= 2.0
         with run.at_most(seconds):

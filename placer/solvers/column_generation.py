@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from placer.solvers.backend_highs import LinearMaster, cost_scale
 from placer.solvers.budget import Budget
-from placer.solvers.columns import Columns, Prices, columns_of, holds_two, join
+from placer.solvers.columns import (
+    Columns,
+    Prices,
+    columns_of,
+    distinct_columns,
+    holds_two,
+    join,
+)
 from placer.solvers.master import Rows
 from placer.solvers.pricing import EFFORTS, Pricing
 from placer.solvers.run import Run, State
@@ -41,11 +48,26 @@ LEAST_GAIN = 0.01
 """Of the gap: rounds of cuts that gain less are idle."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Leaf:
+    """A part of all placements: between these numbers of VMs, by type and in all (T + 1,).
+
+    bound, and the prices that prove it; used (T + 1,): how many VMs its linear master uses.
+    """
+
+    bound: float
+    prices: Prices
+    lower: Floats
+    upper: Floats
+    used: Floats
+
+
+@dataclass(frozen=True)
 class LinearBound:
     """What column generation found: bound, the prices that prove it, columns, and LP values.
 
     guide: the master's own last prices, which say better than those of a weak bound what is good.
+    leaves: the parts of a tree over counts, where there is one, each with a bound of its own.
     """
 
     bound: float
@@ -55,6 +77,21 @@ class LinearBound:
     values: Floats
     converged: bool
     infeasible: bool = False
+    leaves: tuple[Leaf, ...] = ()
+
+    def within(self, pricing: Pricing, ceiling: float, limit: int) -> Columns | None:
+        """Return all groups that a placement of at most `ceiling` may use, None if over `limit`."""
+        if not self.leaves:
+            return pricing.within(self.prices, ceiling - self.bound, limit)
+        found: list[Columns] = []
+        for leaf in self.leaves:
+            if leaf.bound <= ceiling:
+                more = pricing.within(leaf.prices, ceiling - leaf.bound, limit)
+                if more is None:
+                    return None
+                found.append(more)
+        every = distinct_columns(join(found))
+        return every if len(every) <= limit else None
 
 
 @dataclass
@@ -81,6 +118,7 @@ class ColumnGeneration:
     def solve(self, first: Columns | None = None) -> LinearBound | None:
         """Return the linear bound, None where it was stopped before there was one."""
         self._triples = np.zeros((0, 3), dtype=np.int64)
+        self._counts: tuple[Floats, Floats] | None = None
         self._start(first if first is not None else self._first_columns())
         for _ in range(ARTIFICIAL_PRICES):
             converged, lacking = self._rounds()
@@ -146,13 +184,18 @@ class ColumnGeneration:
             self.parts.append(added)
             entries = self.rows.group_entries(added)
             limit = np.full(len(added), np.inf)
-            column, cut = np.nonzero(holds_two(added.groups, self._triples))
+            column, row = np.nonzero(holds_two(added.groups, self._triples))
+            if self._counts is not None:
+                each = np.arange(len(added))
+                row = np.concatenate([row, added.vm_type, np.full(len(each), self._types)])
+                row[len(column) :] += len(self._triples)
+                column = np.concatenate([column, each, each])
             self._lp.add(
                 self._cost(added),
                 limit,
-                np.concatenate([entries.row, cut + self.rows.count]),
+                np.concatenate([entries.row, row + self.rows.count]),
                 np.concatenate([entries.column, column]),
-                np.concatenate([entries.value, np.ones(len(cut))]),
+                np.concatenate([entries.value, np.ones(len(row))]),
             )
         return len(new)
 
@@ -178,6 +221,36 @@ class ColumnGeneration:
             left = np.inf if run.objective is None else run.objective - self._best
             idle = idle + 1 if self._best - before < LEAST_GAIN * left else 0
 
+    def count_vms(self, lower: Floats, upper: Floats) -> Floats:
+        """Add rows that count the VMs of each type and all of them; return the counts (T + 1,)."""
+        columns, used = join(self.parts), self._used()
+        each = np.arange(len(columns))
+        row = np.concatenate([columns.vm_type, np.full(len(each), self._types)])
+        self._lp.add_rows(upper, row, np.concatenate([each, each]) + self._others)
+        self._counts = lower, upper
+        return used
+
+    def within_counts(self, lower: Floats, upper: Floats) -> Leaf:
+        """Return the bound of all placements whose counts of VMs are between these (T + 1,)."""
+        self._counts = lower, upper
+        self._lp.change_rows(lower, upper, self.rows.count + len(self._triples))
+        self._best, self._best_duals, self._last = -math.inf, None, None
+        self._rounds()
+        duals = np.zeros(self.rows.count) if self._best_duals is None else self._best_duals
+        return Leaf(self._best, self._prices(duals), lower, upper, self._used())
+
+    def _used(self) -> Floats:
+        """Return how many VMs of each type, and in all, the master uses (T + 1,)."""
+        columns, values = join(self.parts), self._lp.values()[self._others :]
+        if len(values) != len(columns):
+            return np.zeros(self._types + 1)
+        used = np.bincount(columns.vm_type, weights=values, minlength=self._types)
+        return np.append(used, used.sum())
+
+    @property
+    def _types(self) -> int:
+        return self.run.batch.types
+
     def _longer(self, duals: Floats | None) -> Floats | None:
         """Return `duals` with zeros for the cuts that are new."""
         if duals is None:
@@ -188,13 +261,25 @@ class ColumnGeneration:
         """Return what `duals` of rows and cuts say."""
         count = self.rows.count
         prices = self.rows.prices(duals[:count])
-        cut = np.minimum(duals[count:], 0.0)
+        cut = np.minimum(duals[count : count + len(self._triples)], 0.0)
         used = np.flatnonzero(cut)
-        return replace(
+        prices = replace(
             prices,
             triples=self._triples[: len(cut)][used],
             cut=cut[used],
             constant=prices.constant + float(cut.sum()),
+        )
+        counted = duals[count + len(self._triples) :]
+        if self._counts is None or not len(counted):
+            return prices
+        lower, upper = self._counts
+        counted = np.where(np.isfinite(upper), counted, np.maximum(counted, 0.0))
+        counted = np.where(lower > 0, counted, np.minimum(counted, 0.0))
+        limit = np.where(counted > 0, lower, np.where(np.isfinite(upper), upper, 0.0))
+        return replace(
+            prices,
+            vm_type=prices.vm_type + counted[:-1] + counted[-1],
+            constant=prices.constant + float(counted @ limit),
         )
 
     def _rounds(self) -> tuple[bool, float]:
@@ -212,7 +297,7 @@ class ColumnGeneration:
             value, duals, lacking = solved
             self._own = duals
             tolerance = CONVERGED * max(abs(value), 1e-9)
-            if value - self._best <= tolerance:
+            if value - self._best <= tolerance or self._outdone():
                 return True, lacking
             if self.outdone_by_bound and lacking <= LACKING and value < (self.run.bound or value):
                 return False, lacking
@@ -231,6 +316,11 @@ class ColumnGeneration:
                 return True, lacking
         return False, lacking
 
+    def _outdone(self) -> bool:
+        """Return whether the part that is looked at holds nothing better than the incumbent."""
+        objective = self.run.objective
+        return self._counts is not None and objective is not None and self._best >= objective
+
     def _smoothed(self, value: float, duals: Floats, smoothing: float) -> Floats:
         """Return `duals` drawn towards those of the best bound, or the last while it is bad."""
         centre = self._last
@@ -248,7 +338,7 @@ class ColumnGeneration:
             bound = max(bound, min(prices.constant - slack, self.run.objective))
         if bound > self._best:
             self._best, self._best_duals = bound, duals
-            if not self.free:
+            if not self.free and self._counts is None:
                 self.run.raise_bound(bound)
         return self._add(columns)
 

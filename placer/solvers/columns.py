@@ -63,6 +63,15 @@ def join(parts: Sequence[Columns]) -> Columns:
     )
 
 
+def distinct_columns(columns: Columns) -> Columns:
+    """Return each of `columns` once."""
+    if len(columns) == 0:
+        return columns
+    rows = np.column_stack([columns.vm_type, columns.groups])
+    _, first = np.unique(rows, axis=0, return_index=True)
+    return columns.take(np.sort(first))
+
+
 def columns_of(costs: GroupCosts, states: Sequence[State]) -> Columns:
     """Return `states` as columns, leaving out those whose group may not be formed."""
     if not states:

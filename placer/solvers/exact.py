@@ -15,6 +15,7 @@ from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.closing import Closing, share_of, take_infeasible
 from placer.solvers.column_generation import ColumnGeneration, LinearBound
 from placer.solvers.columns import Columns
+from placer.solvers.count_branching import branch
 from placer.solvers.diving import dive
 from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
 from placer.solvers.greedy import Greedy
@@ -88,7 +89,11 @@ class Groups:
             return
         run.enter("columns")
         with run.at_most(COLUMNS_SHARE * run.time_left()):
-            linear = ColumnGeneration(run, rows, pricing, cutting=True).solve()
+            generation = ColumnGeneration(run, rows, pricing, cutting=True)
+            linear = generation.solve()
+            if linear is not None and linear.converged and not linear.infeasible:
+                run.enter("counting VMs")
+                linear = branch(run, generation, linear)
         if run.should_stop():
             return
         if linear is not None and linear.infeasible:

@@ -26,6 +26,7 @@ LONG = 1_000_000
 DIVED = 40_000
 """Columns of dives that are kept, the last ones."""
 
+HEATS = (1.0, 0.5, 0.25)
 MASTER = 12_000
 """The most groups that the integer master chooses from on the way."""
 
@@ -70,7 +71,7 @@ class Improving:
     def _locally(self, seconds: float) -> None:
         run = self._run
         if annealable(run):
-            Annealing(run).improve(seconds)
+            Annealing(run).improve(seconds, float(self._rng.choice(HEATS)))
         else:
             Local(rounds=LONG if np.isfinite(run.time_left()) else 20).solve(run)
 

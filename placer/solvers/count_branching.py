@@ -1,0 +1,74 @@
+"""A tree over how many VMs are used, in all and of each type, that raises the linear bound.
+
+A linear master may use a fifth of a VM; its least value over each side of a whole number is a
+better bound than its value over both. Pricing does not change: only a type's price does. The least
+bound among the leaves holds for the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from placer.solvers.column_generation import ColumnGeneration, Floats, Leaf, LinearBound
+from placer.solvers.run import Run
+
+MOST_LEAVES = 40
+FRACTION = 1e-4
+"""A count nearer to a whole number than this is one."""
+
+
+def branch(run: Run, generation: ColumnGeneration, linear: LinearBound) -> LinearBound:
+    """Return `linear` with the leaves of a tree over counts, and raise the run's bound."""
+    tree = _Tree(run, generation, linear)
+    tree.grow()
+    bound = min(leaf.bound for leaf in tree.leaves)
+    return replace(linear, leaves=tuple(tree.leaves), bound=max(linear.bound, bound))
+
+
+class _Tree:
+    def __init__(self, run: Run, generation: ColumnGeneration, linear: LinearBound) -> None:
+        self.run, self.generation = run, generation
+        types = run.batch.types
+        lower, upper = np.zeros(types + 1), np.full(types + 1, np.inf)
+        used = generation.count_vms(lower, upper)
+        self.leaves = [Leaf(linear.bound, linear.prices, lower, upper, used)]
+
+    def grow(self) -> None:
+        """Divide the leaf of the least bound until that is no use, or too many are open."""
+        run = self.run
+        while not run.should_stop() and len(self.leaves) < MOST_LEAVES:
+            worst = min(self.leaves, key=lambda leaf: leaf.bound)
+            if run.objective is not None and worst.bound >= run.objective:
+                return
+            number = most_fractional(worst.used)
+            if number is None:
+                return
+            self.leaves.remove(worst)
+            whole = np.floor(worst.used[number])
+            low, high = worst.upper.copy(), worst.lower.copy()
+            low[number], high[number] = whole, whole + 1.0
+            self.leaves += [self._solved(worst, worst.lower, low)]
+            self.leaves += [self._solved(worst, high, worst.upper)]
+            run.raise_bound(min(leaf.bound for leaf in self.leaves))
+
+    def _solved(self, above: Leaf, lower: Floats, upper: Floats) -> Leaf:
+        """Return the leaf between these counts; where it was stopped, what holds above it."""
+        if self.run.should_stop():
+            return replace(above, lower=lower, upper=upper)
+        found = self.generation.within_counts(lower, upper)
+        return (
+            found
+            if found.bound > above.bound
+            else replace(found, bound=above.bound, prices=above.prices)
+        )
+
+
+def most_fractional(used: Floats) -> int | None:
+    """Return which count is farthest from whole, the sum over all types first; None for none."""
+    part = np.abs(used - np.rint(used))
+    if part[-1] > FRACTION:
+        return len(used) - 1
+    number = int(part.argmax())
+    return number if part[number] > FRACTION else None
