@@ -25,7 +25,7 @@ from placer.solvers.run import Run
 NARROW_FROM = 300
 """From this many groups on the gap is settled part by part."""
 
-NARROW_SHARES = (0.125, 0.25, 0.375, 0.5, 0.65, 0.8)
+NARROW_SHARES = (0.015, 0.03, 0.06, 0.125, 0.25, 0.375, 0.5, 0.65, 0.8)
 """Parts of the gap that are settled first where the whole takes many groups."""
 
 NARROW_TIME = 0.4
@@ -67,6 +67,7 @@ class Closing:
     def __init__(self, run: Run, rows: Rows, backend: Backend) -> None:
         self.run, self.rows, self.backend = run, rows, backend
         self._improving: Improving | None = None
+        self._too_many = self._too_hard = np.inf
 
     def whole(self, pool: Columns) -> None:
         """Solve the master over every group there is."""
@@ -85,16 +86,15 @@ class Closing:
         effort = share_of(run)
         while not run.should_stop():
             window = np.inf if run.objective is None else self._window(linear)
-            ceiling = np.inf if run.objective is None else run.objective + self._rounding()
-            groups = linear.within(pricing, ceiling, CLOSING_LIMIT)
-            if groups is not None:
-                if len(groups) >= NARROW_FROM and self._narrow(pricing, linear):
-                    continue
-                if len(groups) <= QUICK_CLOSING or not np.isfinite(run.time_left()):
-                    run.enter(f"closing over {len(groups)} groups")
-                    if self._prove(self._with_incumbent(groups), linear, window):
-                        return
-                    continue
+            groups = self._all_that_may_help(pricing, linear)
+            if (groups is None or len(groups) >= NARROW_FROM) and self._narrow(pricing, linear):
+                continue
+            hurry = np.isfinite(run.time_left())
+            if groups is not None and (len(groups) <= QUICK_CLOSING or not hurry):
+                run.enter(f"closing over {len(groups)} groups")
+                if self._prove(self._with_incumbent(groups), linear, window):
+                    return
+                continue
             if run.best is not None and self._improved(linear, effort):
                 continue
             before = run.objective
@@ -102,6 +102,18 @@ class Closing:
             if run.objective == before and exhausted and not np.isfinite(run.time_left()):
                 return
             effort *= 2.0
+
+    def _all_that_may_help(self, pricing: Pricing, linear: LinearBound) -> Columns | None:
+        """Return every group of placements better than the incumbent, None if too many."""
+        objective = self.run.objective
+        ceiling = np.inf if objective is None else objective + self._rounding()
+        fewer = SHRINKAGE * (self._too_many - linear.bound)
+        if np.isfinite(self._too_many) and not ceiling - linear.bound < fewer:
+            return None
+        groups = linear.within(pricing, ceiling, CLOSING_LIMIT)
+        if groups is None:
+            self._too_many = ceiling
+        return groups
 
     def _improved(self, linear: LinearBound, seconds: float) -> bool:
         """Improve the incumbent by each search in turn; return whether one led anywhere."""
@@ -120,16 +132,19 @@ class Closing:
         Return whether that led to a better placement. Where none does, the bound rises.
         """
         run = self.run
-        assert run.objective is not None
+        if run.objective is None or not np.isfinite(linear.bound):
+            return False
         before = run.objective
         for share in NARROW_SHARES:
-            width = share * (before - linear.bound)
-            cutoff = linear.bound + width
-            groups = linear.within(pricing, cutoff, CLOSING_LIMIT)
-            if run.should_stop() or groups is None:
-                return False
+            cutoff = linear.bound + share * (before - linear.bound)
             if run.bound is not None and cutoff <= run.bound:
                 continue
+            if cutoff >= self._too_hard:
+                return False
+            groups = linear.within(pricing, cutoff, CLOSING_LIMIT)
+            if run.should_stop() or groups is None:
+                self._too_hard = cutoff
+                return False
             run.enter(f"narrow closing over {len(groups)} groups")
             with run.at_most(max(share_of(run), NARROW_TIME * run.time_left())):
                 result = self._integer(groups, cutoff=cutoff)
@@ -137,8 +152,11 @@ class Closing:
                 run.raise_bound(cutoff - 1e-9 * abs(cutoff))
             elif result.bound is not None:
                 run.raise_bound(min(result.bound, cutoff - 1e-9 * abs(cutoff)))
-            if run.objective < before or not (result.infeasible or result.complete):
+            if not (result.infeasible or result.complete):
+                self._too_hard = cutoff
                 return run.objective < before
+            if run.objective < before:
+                return True
         return False
 
     def _prove(self, groups: Columns, linear: LinearBound, window: float) -> bool:

@@ -66,8 +66,8 @@ class Leaf:
 class LinearBound:
     """What column generation found: bound, the prices that prove it, columns, and LP values.
 
-    guide: the master's own last prices, which say better than those of a weak bound what is good.
-    leaves: the parts of a tree over counts, where there is one, each with a bound of its own.
+    guide: the master's own last prices without cuts, which say what is good better than those of a
+    weak bound. leaves: the parts of a tree over counts, where there is one, each with its bound.
     """
 
     bound: float
@@ -154,6 +154,7 @@ class ColumnGeneration:
         self._best_duals: Floats | None = None
         self._last: Floats | None = None
         self._own: Floats | None = None
+        self._uncut: Floats | None = None
         self._budget = Budget.of(self.run)
 
     def _cost(self, columns: Columns) -> Floats:
@@ -201,7 +202,7 @@ class ColumnGeneration:
 
     def _cut(self) -> None:
         """Raise the bound by cuts, until they are worth little, too many, or time is over."""
-        run, idle = self.run, 0
+        run, idle, self._uncut = self.run, 0, self._own
         while not run.should_stop() and idle < IDLE_CUTS and len(self._triples) < MOST_CUTS:
             if self._lp.solve(run) is None:
                 return
@@ -350,7 +351,7 @@ class ColumnGeneration:
         return LinearBound(
             self._best,
             self._prices(duals),
-            self._prices(self._own if self._own is not None else duals),
+            self._prices(next(d for d in (self._uncut, self._own, duals) if d is not None)),
             join(self.parts),
             values,
             converged,

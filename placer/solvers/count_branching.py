@@ -14,7 +14,10 @@ import numpy as np
 from placer.solvers.column_generation import ColumnGeneration, Floats, Leaf, LinearBound
 from placer.solvers.run import Run
 
-MOST_LEAVES = 40
+MOST_LEAVES, MOST_IDLE = 40, 5
+WORTH = 0.02
+"""Of the gap: divisions that raise the bound by less are idle."""
+
 FRACTION = 1e-4
 """A count nearer to a whole number than this is one."""
 
@@ -37,8 +40,8 @@ class _Tree:
 
     def grow(self) -> None:
         """Divide the leaf of the least bound until that is no use, or too many are open."""
-        run = self.run
-        while not run.should_stop() and len(self.leaves) < MOST_LEAVES:
+        run, idle = self.run, 0
+        while not run.should_stop() and len(self.leaves) < MOST_LEAVES and idle < MOST_IDLE:
             worst = min(self.leaves, key=lambda leaf: leaf.bound)
             if run.objective is not None and worst.bound >= run.objective:
                 return
@@ -51,7 +54,10 @@ class _Tree:
             low[number], high[number] = whole, whole + 1.0
             self.leaves += [self._solved(worst, worst.lower, low)]
             self.leaves += [self._solved(worst, high, worst.upper)]
-            run.raise_bound(min(leaf.bound for leaf in self.leaves))
+            least = min(leaf.bound for leaf in self.leaves)
+            run.raise_bound(least)
+            left = np.inf if run.objective is None else run.objective - least
+            idle = idle + 1 if least - worst.bound < WORTH * left else 0
 
     def _solved(self, above: Leaf, lower: Floats, upper: Floats) -> Leaf:
         """Return the leaf between these counts; where it was stopped, what holds above it."""

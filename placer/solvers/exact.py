@@ -36,7 +36,7 @@ SMALL_POOL = 2_000
 DESCENT_SECONDS = 0.4
 """The most that local search takes before the exact method begins, where time is limited."""
 
-ANNEALING_SHARE, IMPROVING_SHARE = 0.08, 0.25
+ANNEALING_SHARE, IMPROVING_SHARE = 0.04, 0.1
 FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
 """Of the time left, what each step may take before the linear bound is looked for."""
 
