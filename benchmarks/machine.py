@@ -5,20 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from placer.measure.host import cpu_model
 
 PACKAGES = ("placer", "highspy", "ortools", "PuLP", "numpy", "scipy", "pandas", "xgboost")
-
-
-def cpu_model() -> str:
-    """Return the processor's name where the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:

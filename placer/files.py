@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,17 @@ class _Repeated(dict[str, Any]):
     """An object that named one field twice; `field` is that name."""
 
     field: str = ""
+
+
+def read_toml(file: str | Path) -> dict[str, Any]:
+    """Return what a TOML file holds. Raises InputError that names the file."""
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"cannot be read: {reason}", source=str(file)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"is not TOML: {error}", source=str(file)) from None
 
 
 def parse_json(text: str, source: str) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from glob import glob
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from placer._version import __version__
 from placer.errors import InputError, UsageError, near_name
-from placer.files import read_instance
+from placer.files import read_instance, read_toml
 from placer.parallel import Workers, as_done
 from placer.solvers.registry import SOLVERS, get_solver
 from placer.sweep_cell import run_apart
@@ -65,14 +64,7 @@ def read_sweep_plan(file: str | Path) -> SweepPlan:
     """Read a plan from TOML; paths in it are relative to the file. Raises InputError."""
     source = str(file)
     try:
-        data = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"cannot be read: {reason}", source=source) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not TOML: {error}", source=source) from None
-    try:
-        return plan_from_data(data, Path(file).parent)
+        return plan_from_data(read_toml(file), Path(file).parent)
     except InputError as error:
         raise error.within(source) from None
 

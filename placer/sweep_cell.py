@@ -6,6 +6,7 @@ It reads the cell as JSON from standard input and prints its row as JSON.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 
 from placer._version import __version__
 from placer.errors import PlacerError
+from placer.measure.host import cpu_model
 
 LIBRARIES = ("ortools", "highspy", "pulp", "numpy", "xgboost")
 GRACE = 300.0
@@ -68,13 +70,7 @@ def facts(cell: dict[str, Any]) -> dict[str, Any]:
 
 def machine() -> str:
     """Return the processor's name and how many there are."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1] for line in info.read_text().splitlines()
-                 if line.startswith("model name")]  # fmt: skip
-        name = f"{names[0].strip()}, {len(names)} processors" if names else name
-    return name
+    return f"{cpu_model()}, {os.cpu_count()} processors"
 
 
 def _version(name: str) -> str | None:

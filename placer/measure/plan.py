@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from placer.errors import InputError, UsageError, near_name
+from placer.files import read_toml
 from placer.measure import design, host
 from placer.measure.campaign import Campaign, State, shuffled
 from placer.measure.dataset import DataSet, Group
@@ -77,13 +77,7 @@ def read_plan(file: str | Path) -> Plan:
     """Read a plan from TOML; paths in it are relative to the file. Raises InputError."""
     source = str(file)
     try:
-        data = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", source=source) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not TOML: {error}", source=source) from None
-    try:
-        plan = from_data(data)
+        plan = from_data(read_toml(file))
     except InputError as error:
         raise error.within(source) from None
     folder = Path(file).parent

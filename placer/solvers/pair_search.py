@@ -26,7 +26,7 @@ BANNED = 1e200
 STACK_CELLS = 10_000_000
 """Degree x degree x kind cells that one search may keep."""
 
-NODES = 200_000
+NODES = 20_000
 """Nodes between two looks at the clock."""
 
 KEPT = 2_000
