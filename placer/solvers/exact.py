@@ -40,6 +40,9 @@ ANNEALING_SHARE, IMPROVING_SHARE = 0.04, 0.1
 FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
 """Of the time left, what each step may take before the linear bound is looked for."""
 
+FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.1
+"""With more replicas, whether a VM more is used matters little; the time to find out otherwise."""
+
 COLUMNS_SHARE = 0.4
 """How much of the time left the linear bound may take before better placements are looked for."""
 
@@ -92,8 +95,7 @@ class Groups:
             generation = ColumnGeneration(run, rows, pricing, cutting=True)
             linear = generation.solve()
             if linear is not None and linear.converged and not linear.infeasible:
-                run.enter("counting VMs")
-                linear = branch(run, generation, linear)
+                linear = self._counted(run, generation, linear)
         if run.should_stop():
             return
         if linear is not None and linear.infeasible:
@@ -107,6 +109,14 @@ class Groups:
         elif run.best is not None:
             run.enter("neighbourhoods")
             Neighbourhoods(run, None).improve(run.time_left())
+
+    def _counted(self, run: Run, generation: ColumnGeneration, linear: LinearBound) -> LinearBound:
+        """Return `linear` with a tree over how many VMs are used, where one VM more matters."""
+        if run.batch.total_replicas > FEW_REPLICAS:
+            return linear
+        run.enter("counting VMs")
+        with run.at_most(COUNTING_SHARE * run.time_left()):
+            return branch(run, generation, linear)
 
     def _without_pool(self, run: Run, rows: Rows, pricing: Pricing) -> None:
         """Look for good placements and a quick bound where groups are too many to list."""
