@@ -174,6 +174,7 @@ class Annealing:
                     slot[waiting[k].pop()] = s
                 s += 1
         wide = int(task.most.max()) + 1
+        objective = np.inf if self._run.objective is None else self._run.objective
         return self._kernel.State(
             slot=slot,
             vm_type=vm_type,
@@ -187,7 +188,7 @@ class Annealing:
             free=np.zeros(len(self._types), np.int64),
             best_slot=slot.copy(),
             best_type=vm_type.copy(),
-            now=np.array([0.0, OVERLOAD * scale, self._run.objective or np.inf]),
+            now=np.array([0.0, OVERLOAD * scale, objective]),
         )
 
     def _take(self, states: list[State], *, remember: bool) -> None:

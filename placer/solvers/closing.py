@@ -123,8 +123,7 @@ class Closing:
 
     def recombine(self, groups: Columns) -> None:
         """Offer the best placement found among `groups`."""
-        wide = self._with_incumbent(groups)
-        self._integer(wide)
+        self._integer(self._with_incumbent(groups))
 
     def _narrow(self, pricing: Pricing, linear: LinearBound) -> bool:
         """Settle whether a placement lies in the lower part of the gap, with few groups.

@@ -41,10 +41,11 @@ class Improving:
         self._run, self._rows, self._linear, self._choose = run, rows, linear, choose
         self._rng = np.random.default_rng(run.options.seed + 1)
         self._neighbourhoods = Neighbourhoods(run, linear.guide)
+        self._annealing = Annealing(run) if annealable(run) else None
         self._dived: list[Columns] = []
         self._searches: dict[str, Callable[[float], None]] = {
             "neighbourhoods": self._near,
-            "annealing" if annealable(run) else "local search": self._locally,
+            "annealing" if self._annealing else "local search": self._locally,
             "diving again": self._dive,
             "wider columns": self._recombine,
         }
@@ -69,11 +70,12 @@ class Improving:
         self._neighbourhoods.improve(seconds)
 
     def _locally(self, seconds: float) -> None:
-        run = self._run
-        if annealable(run):
-            Annealing(run).improve(seconds, float(self._rng.choice(HEATS)))
+        if self._annealing:
+            self._annealing.improve(seconds, float(self._rng.choice(HEATS)))
+        elif np.isfinite(self._run.time_left()):
+            Local(rounds=LONG).solve(self._run)
         else:
-            Local(rounds=LONG if np.isfinite(run.time_left()) else 20).solve(run)
+            Local().solve(self._run)
 
     def _dive(self, seconds: float) -> None:
         """Dive until the time is over, once where there is no clock."""
