@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,24 @@ def test_the_command_writes_a_set_that_can_be_trained_on(tmp_path: Path) -> None
     assert sorted(measured.targets()["model"]) == ["small", "small", "wide", "wide"]
     trained = ["train", str(tmp_path / "set"), "-o", str(tmp_path / "predictor.json")]
     assert CliRunner().invoke(main, trained, prog_name="placer").exit_code == 0
+
+
+def test_every_group_runs_once_in_each_pass(tmp_path: Path) -> None:
+    write_models(tmp_path / "models", {"small": 32, "wide": 256})
+    plan = tmp_path / "plan.toml"
+    for passes, runs in ((1, 5), (2, 8)):
+        plan.write_text(PLAN.replace("repeats = 1", f"repeats = 1\npasses = {passes}"))
+        arguments = ["measure", str(plan), "-o", str(tmp_path / "set")]
+        result = CliRunner().invoke(main, arguments, prog_name="placer")
+        assert result.exit_code == 0, result.output
+        kept = by_run(DataSet(tmp_path / "set").rows)
+        assert len(kept) == runs
+    pairs = Counter(tuple(sorted(r["model"] for r in rows)) for rows in kept.values())
+    assert {group: n for group, n in pairs.items() if len(group) == 2} == {
+        ("small", "small"): 2,
+        ("small", "wide"): 2,
+        ("wide", "wide"): 2,
+    }
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     help="Open loop at this many requests/s, beside closed loop.",
 )  # fmt: skip
 @click.option("--repeats", type=click.IntRange(1), help="Solo runs of each model on each VM type.")
+@click.option("--passes", type=click.IntRange(1), help="Runs of each group of a fixed design.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Length of a run.")
 @click.option("--budget", type=SecondsType(), help="Time to spend, such as 90s, 30m or 2h.")
 @click.option("--instance", type=click.Path(), help="With learn: an instance to learn for.")

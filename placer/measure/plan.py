@@ -32,7 +32,8 @@ class Plan:
     are shapes of this host by name (empty: the usual ones). `design` is `random` (`runs` groups of
     2 to `degree`), `complete` (every multiset up to `degree`), `listed` (`groups`) or `learn`
     (what teaches a predictor most, until `budget` seconds are over). `loads` are open-loop rates
-    as shares of one processor, `rates` the same in requests/s.
+    as shares of one processor, `rates` the same in requests/s. Solo groups run `repeats` times,
+    the groups of a design that is known beforehand once in each of `passes`.
     """
 
     models: str = ""
@@ -44,6 +45,7 @@ class Plan:
     loads: tuple[float, ...] = ()
     rates: tuple[float, ...] = ()
     repeats: int = 3
+    passes: int = 1
     groups: tuple[dict[str, Any], ...] = ()
     seconds: float = 1.0
     requests: int = 20
@@ -61,7 +63,7 @@ class Plan:
                 f"{', '.join(DESIGNS)}",
                 path="design",
             )
-        for name in ("degree", "runs", "repeats", "seconds", "requests", "longest"):
+        for name in ("degree", "runs", "repeats", "passes", "seconds", "requests", "longest"):
             if getattr(self, name) <= 0:
                 raise InputError(f"found {getattr(self, name)!r}; expected above 0", path=name)
         for name in ("loads", "rates"):
@@ -181,7 +183,7 @@ def measure(
         if plan.design == "listed":
             groups = listed(plan, shapes, names)
             campaign.measure(design.solos_needed(groups), plan.repeats)
-            campaign.measure(shuffled(groups, plan.seed))
+            in_passes(plan, campaign, groups)
             return data
         campaign.measure(shuffled(design.solo(shapes, names, plan.label), plan.seed))
         if plan.design == "learn":
@@ -197,7 +199,14 @@ def measure(
         closed = [group for group in solos if group.rates[0] is None]
         campaign.measure(shuffled(opened, plan.seed))
         campaign.measure(shuffled([*groups, *again, *closed * plan.repeats], plan.seed + 1))
+        in_passes(plan, campaign, groups)
     return data
+
+
+def in_passes(plan: Plan, campaign: Campaign, groups: Sequence[Group]) -> None:
+    """Measure all groups once, then once more, so that a stop leaves them equally often run."""
+    for number in range(1, plan.passes + 1):
+        campaign.measure(shuffled(groups, plan.seed + number), number)
 
 
 def designed(

@@ -30,6 +30,9 @@ PRICE_STEP, PRICE_RANGE = 1.05, 30.0
 RELOCATE = 0.45
 """How many of the moves are of one replica; the others are of two that change places."""
 
+ANYWHERE = 0.1
+"""How many of the moves of one replica are to any slot; the others are to where a replica is."""
+
 
 class Task(NamedTuple):
     """What does not change: N replicas of K kinds, T types in C classes, R resources.
@@ -170,7 +173,10 @@ def pick(
     i, j = np.random.randint(kind.shape[0]), -1
     a = slot[i]
     if np.random.random() < RELOCATE:
-        b = np.random.randint(size.shape[0] - (not has_bench))
+        if np.random.random() < ANYWHERE:
+            b = np.random.randint(size.shape[0] - (not has_bench))
+        else:
+            b = slot[np.random.randint(kind.shape[0])]
         if b < size.shape[0] - 1 and size[b] >= width:
             b = a
     else:

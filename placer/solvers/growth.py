@@ -119,7 +119,7 @@ class GrowthPricing:
             return self._growing
         found: list[tuple[float, int]] = []
         for types in self._classes:
-            room = PairSearch(self.run, types, prices).task.room
+            room = PairSearch(self.run, types, prices).room
             found += zip(room.tolist(), types.types.tolist(), strict=True)
         return sorted(t for _, t in sorted(found)[:FEW_TYPES])
 

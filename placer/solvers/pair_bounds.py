@@ -51,6 +51,58 @@ def helps(pair: Floats, kinds: Ints, times: Ints, most: int, helped: Floats) -> 
 
 
 @compiled
+def jointly(
+    pair: Floats,
+    kinds: Ints,
+    beside: Floats,
+    shared: Floats,
+    rent: Floats,
+    times: Ints,
+    most: int,
+    joint: Floats,
+) -> None:
+    """Fill in what newcomers and their company cost at the least (most + 1, K), half for each.
+
+    joint[r, x]: half of what the x-th of `kinds` costs, and half of what its r cheapest co-runners
+    cost with it, each of them with an r-th of its own cost. In a group of r + 1 newcomers these
+    halves make up all costs, and co-runners that are cheap company but gain nothing do not count
+    as the cheapest (after the quadratic knapsack's reformulation, Caprara et al. 1999).
+    """
+    own = np.empty(len(kinds))
+    for r in range(most + 1):
+        for x in range(len(kinds)):
+            own[x] = beside[x] - shared[x] + rent[r, kinds[x]]
+        with_company(pair, kinds, own, times, r, joint[r])
+
+
+@compiled
+def with_company(
+    pair: Floats, kinds: Ints, own: Floats, times: Ints, r: int, joint: Floats
+) -> None:
+    """Fill in half of what each newcomer and its r cheapest co-runners cost (K,), all without."""
+    best = np.empty(r)
+    for x in range(len(kinds)):
+        best[:] = np.inf
+        for y in range(len(kinds) if r else 0):
+            k = kinds[y]
+            cost = pair[kinds[x], k] + own[y] / r
+            if cost < best[r - 1]:
+                insert(best, cost, min(times[k] - (x == y), r))
+        joint[x] = 0.5 * (own[x] + best.sum()) if r else own[x]
+
+
+@compiled
+def least_of(pair: Floats, own: Floats, times: Ints, size: int) -> float:
+    """Return what any `size` replicas cost at the least, by what kinds (K,) cost and pairs."""
+    joint, best = np.empty(len(own)), np.full(size, np.inf)
+    with_company(pair, np.arange(len(own)), own, times, size - 1, joint)
+    for k in range(len(own)):
+        if joint[k] < best[size - 1]:
+            insert(best, joint[k], min(times[k], size))
+    return best.sum()
+
+
+@compiled
 def most_that_fit(demand: Floats, kinds: Ints, space: Floats) -> int:
     """Return how many of `kinds` go into `space` (R,) at the most, by what the smallest take."""
     most = 1_000_000.0
@@ -68,33 +120,60 @@ def sift(
     kind: Ints,
     beside: Floats,
     helped: Floats,
+    joint: Floats,
     shared: Floats,
     score: Floats,
     count: int,
     times: Ints,
     rent: Floats,
+    base: Floats,
     free: int,
     limit: float,
 ) -> int:
-    """Keep the candidates that, with some number of others, could cost no more than `limit`."""
+    """Keep the candidates that, with some number of others, could cost no more than `limit`.
+
+    rent (free, K) and base (free,) are by how many join. `joint` may have no rows, where it was
+    not worked out.
+    """
     for x in range(count):
         score[x] = np.inf
     for join in range(1, free + 1):
-        best = np.full(join - 1, np.inf)
+        best, best_joint = np.full(join - 1, np.inf), np.full(join - 1, np.inf)
         for x in range(count):
-            value = beside[x] - shared[x] + helped[join - 1, x] + rent[kind[x]]
+            value = beside[x] - shared[x] + helped[join - 1, x] + rent[join - 1, kind[x]]
             if join > 1 and value < best[join - 2]:
                 insert(best, value, min(times[kind[x]], join - 1))
-        others = best.sum()
+            if join > 1 and len(joint) and joint[join - 1, x] < best_joint[join - 2]:
+                insert(best_joint, joint[join - 1, x], min(times[kind[x]], join - 1))
+        others, others_joint = best.sum(), best_joint.sum()
         for x in range(count):
-            value = beside[x] - shared[x] + helped[join - 1, x] + rent[kind[x]]
-            score[x] = min(score[x], value + others)
+            value = beside[x] - shared[x] + helped[join - 1, x] + rent[join - 1, kind[x]] + others
+            if len(joint):
+                value = max(value, joint[join - 1, x] + others_joint)
+            score[x] = min(score[x], value + base[join - 1])
+    return keep_cheap(kind, beside, helped[:free], joint, shared, score, count, limit)
+
+
+@compiled
+def keep_cheap(
+    kind: Ints,
+    beside: Floats,
+    helped: Floats,
+    joint: Floats,
+    shared: Floats,
+    score: Floats,
+    count: int,
+    limit: float,
+) -> int:
+    """Move the candidates whose score is no more than `limit` to the front; return how many."""
     kept = 0
     for x in range(count):
         if score[x] <= limit:
             kind[kept], beside[kept], shared[kept] = kind[x], beside[x], shared[x]
-            for r in range(free):
+            for r in range(len(helped)):
                 helped[r, kept] = helped[r, x]
+                if len(joint):
+                    joint[r, kept] = joint[r, x]
             kept += 1
     return kept
 
@@ -104,10 +183,12 @@ def bound_each(
     kind: Ints,
     beside: Floats,
     helped: Floats,
+    joint: Floats,
     shared: Floats,
     count: int,
     times: Ints,
     rent: Floats,
+    base: Floats,
     members: Ints,
     free: int,
     bound: Floats,
@@ -116,16 +197,34 @@ def bound_each(
     for x in range(count):
         bound[x] = np.inf
     for join in range(1, free + 1):
-        best = np.full(join - 1, np.inf)
-        total = np.inf if join > 1 else 0.0
-        for x in range(count - 1, -1, -1):
-            k = kind[x]
-            value = beside[x] - shared[x] + helped[join - 1, x] + rent[k]
-            more = times[k] - 1
-            if more > 0 and join > 1:
-                insert(best, value, min(more - (members == k).sum(), join - 1))
-                total = best.sum()
-            bound[x] = min(bound[x], value + total)
-            if join > 1 and value < best[join - 2]:
-                insert(best, value, 1)
-                total = best.sum()
+        values = np.empty(count)
+        for x in range(count):
+            values[x] = beside[x] - shared[x] + helped[join - 1, x] + rent[join - 1, kind[x]]
+        least = np.full(count, -np.inf)
+        with_later(values, kind, times, members, join, least)
+        if len(joint):
+            with_later(joint[join - 1, :count], kind, times, members, join, least)
+        for x in range(count):
+            bound[x] = min(bound[x], least[x] + base[join - 1])
+
+
+@compiled
+def with_later(
+    values: Floats, kind: Ints, times: Ints, members: Ints, join: int, least: Floats
+) -> None:
+    """Raise `least` (count,) to the least sum of `values` of each candidate and of later ones.
+
+    `join` of them in all; candidates stand for as many replicas as are left beside the members.
+    """
+    best = np.full(join - 1, np.inf)
+    total = np.inf if join > 1 else 0.0
+    for x in range(len(values) - 1, -1, -1):
+        k = kind[x]
+        more = times[k] - 1
+        if more > 0 and join > 1:
+            insert(best, values[x], min(more - (members == k).sum(), join - 1))
+            total = best.sum()
+        least[x] = max(least[x], values[x] + total)
+        if join > 1 and values[x] < best[join - 2]:
+            insert(best, values[x], 1)
+            total = best.sum()

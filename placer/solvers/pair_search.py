@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from placer.problem import TOLERANCE
 from placer.solvers.columns import Columns, Prices, join, no_columns
 from placer.solvers.group_costs import most_members
+from placer.solvers.pair_types import Found, PairTask, Stack
 from placer.solvers.run import Run
-
-if TYPE_CHECKING:
-    from placer.solvers.pair_kernel import Found, PairTask, Stack
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,6 +29,9 @@ NODES = 20_000
 
 KEPT = 2_000
 """Groups of negative reduced cost that one search keeps, the best of them."""
+
+RATE_SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+"""Multiples of the rates of room that are tried for each number of members."""
 
 HASTY_NODES = 20_000_000
 """Nodes after which a search that has found something is left unfinished."""
@@ -121,8 +122,6 @@ class PairSearch:
 
     def _arrange(self) -> None:
         """Lay the numbers out for the kernel, the kinds that could gain most first."""
-        from placer.solvers import pair_kernel as kernel
-
         batch, c, paid = self._run.batch, self._class, not self._free
         self._kinds = np.flatnonzero(np.isfinite(c.lone))
         limited = np.isfinite(batch.capacity[c.types]).any(axis=0)
@@ -137,14 +136,16 @@ class PairSearch:
         order = np.argsort(value + demand @ rates, kind="stable")
         self._kinds = self._kinds[order]
         effect = np.ascontiguousarray(c.effect[np.ix_(self._kinds, self._kinds)])
-        self.task: PairTask = kernel.PairTask(
+        pair, self.room = self._pairs(), offer - (capacity + TOLERANCE) @ rates
+        rates = self._rates_by_size(own[order], demand[order], times[order], capacity, offer, rates)
+        self.task = PairTask(
             own=own[order],
             demand=np.ascontiguousarray(demand[order]),
-            rent=(demand @ rates)[order],
-            pair=self._pairs(),
+            rent=rates @ demand[order].T,
+            pair=pair,
             times=times[order],
             offer=offer,
-            room=offer - (capacity + TOLERANCE) @ rates,
+            room=offer - rates @ (capacity + TOLERANCE).T,
             capacity=np.ascontiguousarray(capacity),
             most=self._most,
             endless=batch.vms_possible()[c.types] >= min(batch.total_replicas, batch.max_vms),
@@ -156,6 +157,27 @@ class PairSearch:
             **self._cuts(),
         )
         self._rounding = 1e-9 * (1.0 + np.abs(own).max(initial=0.0) + np.abs(offer).max())
+
+    def _rates_by_size(
+        self, own: Floats, demand: Floats, times: Ints, capacity: Floats, offer: Floats,
+        rates: Floats,
+    ) -> Floats:  # fmt: skip
+        """Return for each number of members the multiple of `rates` with the best bound (D, R).
+
+        A small group leaves room that it need not pay for, so its rates are lower.
+        """
+        from placer.solvers.pair_bounds import least_of
+
+        pair, found = self._pairs(), np.zeros((int(self._most.max()) + 1, len(rates)))
+        for size in range(1, len(found)):
+            best = -np.inf
+            for scale in RATE_SCALES if rates.any() else (1.0,):
+                rent = scale * rates
+                room = (offer - (capacity + TOLERANCE) @ rent)[self._most >= size].min()
+                bound = room + least_of(pair, own + demand @ rent, times, size)
+                if bound > best:
+                    best, found[size] = bound, rent
+        return found
 
     def _cuts(self) -> dict[str, NDArray[Any]]:
         """Return the cuts by the places of their kinds, those of kinds that may not join left out.
@@ -226,19 +248,18 @@ class PairSearch:
 
     def _start(self, limit: int) -> tuple[Stack, Found]:
         """Return an empty stack, and room for `limit` groups."""
-        from placer.solvers import pair_kernel as kernel
-
         kinds, resources = self.task.demand.shape
         wide = int(self._most.max())
         degrees = wide + 2
         whole, real = np.int64, np.float64
-        stack = kernel.Stack(
+        stack = Stack(
             kind=np.zeros((degrees, kinds), whole),
             beside=np.zeros((degrees, kinds), real),
             helped=np.zeros((degrees, degrees, kinds), real),
             shared=np.zeros((degrees, kinds), real),
             change=np.zeros(kinds, real),
             score=np.zeros((degrees, kinds), real),
+            joint=np.zeros((degrees, kinds), real),
             bound=np.zeros((degrees, kinds), real),
             left=np.zeros(degrees, whole),
             at=np.zeros(degrees, whole),
@@ -248,7 +269,7 @@ class PairSearch:
             slow=np.zeros((degrees, degrees), real),
             depth=np.zeros(1, whole),
         )
-        found = kernel.Found(
+        found = Found(
             vm_type=np.zeros(limit, whole),
             groups=np.full((limit, wide), -1, whole),
             reduced=np.zeros(limit, real),

@@ -14,7 +14,7 @@ from placer.solvers.jit import inlined
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MOST_OVERLOAD = 0.15
+MOST_OVERLOAD = 0.3
 """How much more than its capacity a VM may be asked for on the way, relative to it."""
 
 
