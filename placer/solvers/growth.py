@@ -13,7 +13,7 @@ from placer.solvers.frontier import Ground
 from placer.solvers.group_search import NEGATIVE, GroupSearch
 from placer.solvers.pair_search import (
     KEPT,
-    PairSearch,
+    PairPrices,
     classes_of,
     search_classes,
     searchable,
@@ -119,7 +119,7 @@ class GrowthPricing:
             return self._growing
         found: list[tuple[float, int]] = []
         for types in self._classes:
-            room = PairSearch(self.run, types, prices).room
+            room = PairPrices(self.run, types, prices).room
             found += zip(room.tolist(), types.types.tolist(), strict=True)
         return sorted(t for _, t in sorted(found)[:FEW_TYPES])
 

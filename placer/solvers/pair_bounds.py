@@ -80,26 +80,48 @@ def with_company(
     pair: Floats, kinds: Ints, own: Floats, times: Ints, r: int, joint: Floats
 ) -> None:
     """Fill in half of what each newcomer and its r cheapest co-runners cost (K,), all without."""
+    if r == 0:
+        joint[: len(own)] = own
+        return
     best = np.empty(r)
     for x in range(len(kinds)):
         best[:] = np.inf
-        for y in range(len(kinds) if r else 0):
+        for y in range(len(kinds)):
             k = kinds[y]
             cost = pair[kinds[x], k] + own[y] / r
             if cost < best[r - 1]:
                 insert(best, cost, min(times[k] - (x == y), r))
-        joint[x] = 0.5 * (own[x] + best.sum()) if r else own[x]
+        joint[x] = 0.5 * (own[x] + best.sum())
 
 
 @compiled
 def least_of(pair: Floats, own: Floats, times: Ints, size: int) -> float:
     """Return what any `size` replicas cost at the least, by what kinds (K,) cost and pairs."""
-    joint, best = np.empty(len(own)), np.full(size, np.inf)
-    with_company(pair, np.arange(len(own)), own, times, size - 1, joint)
-    for k in range(len(own)):
-        if joint[k] < best[size - 1]:
-            insert(best, joint[k], min(times[k], size))
+    joint, kinds = np.empty(len(own)), np.arange(len(own))
+    with_company(pair, kinds, own, times, size - 1, joint)
+    return cheapest(joint, kinds, times, size)
+
+
+@compiled
+def cheapest(values: Floats, kind: Ints, times: Ints, number: int) -> float:
+    """Return the least sum of `values` that `number` replicas of the candidates have."""
+    best = np.full(number, np.inf)
+    for x in range(len(values) if number else 0):
+        if values[x] < best[number - 1]:
+            insert(best, values[x], min(times[kind[x]], number))
     return best.sum()
+
+
+@compiled
+def with_help(
+    kind: Ints, beside: Floats, helped: Floats, shared: Floats, rent: Floats, values: Floats
+) -> None:
+    """Fill in what each candidate costs at the least with so many others (count,).
+
+    helped (K,) and rent (K,) are those for that number.
+    """
+    for x in range(len(values)):
+        values[x] = beside[x] - shared[x] + helped[x] + rent[kind[x]]
 
 
 @compiled
@@ -135,22 +157,18 @@ def sift(
     rent (free, K) and base (free,) are by how many join. `joint` may have no rows, where it was
     not worked out.
     """
-    for x in range(count):
-        score[x] = np.inf
+    score[:count], values = np.inf, np.empty(count)
     for join in range(1, free + 1):
-        best, best_joint = np.full(join - 1, np.inf), np.full(join - 1, np.inf)
+        with_help(kind, beside, helped[join - 1], shared, rent[join - 1], values)
+        others = cheapest(values, kind, times, join - 1)
         for x in range(count):
-            value = beside[x] - shared[x] + helped[join - 1, x] + rent[join - 1, kind[x]]
-            if join > 1 and value < best[join - 2]:
-                insert(best, value, min(times[kind[x]], join - 1))
-            if join > 1 and len(joint) and joint[join - 1, x] < best_joint[join - 2]:
-                insert(best_joint, joint[join - 1, x], min(times[kind[x]], join - 1))
-        others, others_joint = best.sum(), best_joint.sum()
+            values[x] += others
+        if len(joint):
+            others = cheapest(joint[join - 1, :count], kind, times, join - 1)
+            for x in range(count):
+                values[x] = max(values[x], joint[join - 1, x] + others)
         for x in range(count):
-            value = beside[x] - shared[x] + helped[join - 1, x] + rent[join - 1, kind[x]] + others
-            if len(joint):
-                value = max(value, joint[join - 1, x] + others_joint)
-            score[x] = min(score[x], value + base[join - 1])
+            score[x] = min(score[x], values[x] + base[join - 1])
     return keep_cheap(kind, beside, helped[:free], joint, shared, score, count, limit)
 
 
@@ -194,13 +212,11 @@ def bound_each(
     bound: Floats,
 ) -> None:
     """Fill in the bound of all groups of which each candidate is the next member (count,)."""
-    for x in range(count):
-        bound[x] = np.inf
+    bound[:count] = np.inf
+    values, least = np.empty(count), np.empty(count)
     for join in range(1, free + 1):
-        values = np.empty(count)
-        for x in range(count):
-            values[x] = beside[x] - shared[x] + helped[join - 1, x] + rent[join - 1, kind[x]]
-        least = np.full(count, -np.inf)
+        least[:] = -np.inf
+        with_help(kind, beside, helped[join - 1], shared, rent[join - 1], values)
         with_later(values, kind, times, members, join, least)
         if len(joint):
             with_later(joint[join - 1, :count], kind, times, members, join, least)

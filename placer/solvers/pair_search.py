@@ -109,6 +109,56 @@ def _numbers(run: Run, t: int) -> tuple[Floats, ...]:
     return batch.demand[t], lone, pair, np.nan_to_num(effect), slack
 
 
+class PairPrices:
+    """What replicas and room are worth in one class of VM types at one set of prices.
+
+    With `free`, groups cost nothing. kinds (K,): those that may run, the ones that could gain most
+    first; own (K,), demand (K, R), times (K,), pair (K, K) and most, offer (T,), capacity (T, R) as
+    in `PairTask`; rates (R,): rent of room, whatever the size of a group; room (T,): offer less
+    the rent of the whole VM at these.
+    """
+
+    def __init__(self, run: Run, types: TypeClass, prices: Prices, *, free: bool = False) -> None:
+        batch, paid = run.batch, not free
+        kinds = np.flatnonzero(np.isfinite(types.lone))
+        limited = np.isfinite(batch.capacity[types.types]).any(axis=0)
+        self.most = np.array([most_members(batch, int(t)) for t in types.types])
+        times = np.minimum(batch.replicas[kinds], self.most.max())
+        demand = types.demand[kinds][:, limited]
+        self.capacity = np.minimum(batch.capacity[types.types][:, limited], demand.T @ times + 1.0)
+        price = batch.instance.objective.price * batch.price[types.types] * paid
+        self.offer = price - prices.vm_type[types.types]
+        own = types.lone[kinds] * paid - prices.kind[kinds]
+        pair = types.pair[np.ix_(kinds, kinds)]
+        pair = np.where(np.isinf(pair), BANNED, pair * paid)
+        value = own + least_company(pair, times, int(self.most.max()))
+        self.rates = room_rates(value, demand, times, self.capacity, self.most, self.offer)
+        self.room = self.offer - (self.capacity + TOLERANCE) @ self.rates
+        order = np.argsort(value + demand @ self.rates, kind="stable")
+        self.kinds, self.own, self.times = kinds[order], own[order], times[order]
+        self.demand = np.ascontiguousarray(demand[order])
+        self.pair = np.ascontiguousarray(pair[np.ix_(order, order)])
+
+    def rates_by_size(self) -> Floats:
+        """Return for each number of members the multiple of `rates` with the best bound (D, R).
+
+        A small group leaves room that it need not pay for, so its rates are lower.
+        """
+        from placer.solvers.pair_bounds import least_of
+
+        found = np.zeros((int(self.most.max()) + 1, len(self.rates)))
+        for size in range(1, len(found) if self.rates.any() else 0):
+            best = -np.inf
+            for scale in RATE_SCALES:
+                rent = scale * self.rates
+                room = (self.offer - (self.capacity + TOLERANCE) @ rent)[self.most >= size].min()
+                own = self.own + self.demand @ rent
+                bound = room + least_of(self.pair, own, self.times, size)
+                if bound > best:
+                    best, found[size] = bound, rent
+        return found
+
+
 class PairSearch:
     """The search of one class of VM types at one set of prices; with `free`, groups cost nothing.
 
@@ -116,68 +166,31 @@ class PairSearch:
     """
 
     def __init__(self, run: Run, types: TypeClass, prices: Prices, *, free: bool = False) -> None:
-        self._run, self._class, self._prices, self._free = run, types, prices, free
-        self._most = np.array([most_members(run.batch, int(t)) for t in types.types])
-        self._arrange()
-
-    def _arrange(self) -> None:
-        """Lay the numbers out for the kernel, the kinds that could gain most first."""
-        batch, c, paid = self._run.batch, self._class, not self._free
-        self._kinds = np.flatnonzero(np.isfinite(c.lone))
-        limited = np.isfinite(batch.capacity[c.types]).any(axis=0)
-        times = np.minimum(batch.replicas[self._kinds], self._most.max())
-        demand = c.demand[self._kinds][:, limited]
-        capacity = np.minimum(batch.capacity[c.types][:, limited], demand.T @ times + 1.0)
-        price = batch.instance.objective.price * batch.price[c.types] * paid
-        offer = price - self._prices.vm_type[c.types]
-        own = c.lone[self._kinds] * paid - self._prices.kind[self._kinds]
-        value = own + self._company(times)
-        rates = room_rates(value, demand, times, capacity, self._most, offer)
-        order = np.argsort(value + demand @ rates, kind="stable")
-        self._kinds = self._kinds[order]
-        effect = np.ascontiguousarray(c.effect[np.ix_(self._kinds, self._kinds)])
-        pair, self.room = self._pairs(), offer - (capacity + TOLERANCE) @ rates
-        rates = self._rates_by_size(own[order], demand[order], times[order], capacity, offer, rates)
+        self._run, self._class, self._prices = run, types, prices
+        worth = PairPrices(run, types, prices, free=free)
+        self._kinds, self._most = worth.kinds, worth.most
+        rates, batch = worth.rates_by_size(), run.batch
+        effect = np.ascontiguousarray(types.effect[np.ix_(worth.kinds, worth.kinds)])
         self.task = PairTask(
-            own=own[order],
-            demand=np.ascontiguousarray(demand[order]),
-            rent=rates @ demand[order].T,
-            pair=pair,
-            times=times[order],
-            offer=offer,
-            room=offer - rates @ (capacity + TOLERANCE).T,
-            capacity=np.ascontiguousarray(capacity),
-            most=self._most,
-            endless=batch.vms_possible()[c.types] >= min(batch.total_replicas, batch.max_vms),
+            own=worth.own,
+            demand=worth.demand,
+            rent=rates @ worth.demand.T,
+            pair=worth.pair,
+            times=worth.times,
+            offer=worth.offer,
+            room=worth.offer - rates @ (worth.capacity + TOLERANCE).T,
+            capacity=np.ascontiguousarray(worth.capacity),
+            most=worth.most,
+            endless=batch.vms_possible()[types.types] >= min(batch.total_replicas, batch.max_vms),
             rates=rates,
             effect=effect,
-            slack=c.slack[self._kinds],
+            slack=types.slack[worth.kinds],
             help=effect.min(axis=1, initial=0.0),
-            has_slo=bool(np.isfinite(c.slack).any()),
+            has_slo=bool(np.isfinite(types.slack).any()),
             **self._cuts(),
         )
-        self._rounding = 1e-9 * (1.0 + np.abs(own).max(initial=0.0) + np.abs(offer).max())
-
-    def _rates_by_size(
-        self, own: Floats, demand: Floats, times: Ints, capacity: Floats, offer: Floats,
-        rates: Floats,
-    ) -> Floats:  # fmt: skip
-        """Return for each number of members the multiple of `rates` with the best bound (D, R).
-
-        A small group leaves room that it need not pay for, so its rates are lower.
-        """
-        from placer.solvers.pair_bounds import least_of
-
-        pair, found = self._pairs(), np.zeros((int(self._most.max()) + 1, len(rates)))
-        for size in range(1, len(found)):
-            best = -np.inf
-            for scale in RATE_SCALES if rates.any() else (1.0,):
-                rent = scale * rates
-                room = (offer - (capacity + TOLERANCE) @ rent)[self._most >= size].min()
-                bound = room + least_of(pair, own + demand @ rent, times, size)
-                if bound > best:
-                    best, found[size] = bound, rent
-        return found
+        largest = np.abs(worth.own).max(initial=0.0) + np.abs(worth.offer).max()
+        self._rounding = 1e-9 * (1.0 + largest)
 
     def _cuts(self) -> dict[str, NDArray[Any]]:
         """Return the cuts by the places of their kinds, those of kinds that may not join left out.
@@ -198,22 +211,6 @@ class PairSearch:
             "cuts": row[order],
             "first_cut": np.searchsorted(kind[order], np.arange(len(self._kinds) + 1)),
         }
-
-    def _pairs(self) -> Floats:
-        """Return what pairs of the kinds cost, in their order (K, K)."""
-        pair = self._class.pair[np.ix_(self._kinds, self._kinds)]
-        return np.ascontiguousarray(np.where(np.isinf(pair), BANNED, pair * (not self._free)))
-
-    def _company(self, times: Ints) -> Floats:
-        """Return the least that company could cost each kind (K,), below 0 where it helps."""
-        from placer.solvers.pair_bounds import helps
-
-        pair, wide = self._pairs(), int(self._most.max())
-        cost = np.zeros((wide, len(pair)))
-        if wide > 1:
-            helps(pair, np.arange(len(pair)), times, wide - 1, cost)
-        least: Floats = cost.min(axis=0)
-        return least
 
     def share(
         self, threshold: float, limit: int, *, thinning: bool, share: int = 0, shares: int = 1
@@ -290,6 +287,17 @@ class PairSearch:
             rows = np.flatnonzero(vm_type == t)
             cost[rows] = self._run.costs.cost(t, groups[rows])
         return Columns(vm_type, groups, cost).take(np.isfinite(cost))
+
+
+def least_company(pair: Floats, times: Ints, wide: int) -> Floats:
+    """Return the least that company could cost each kind (K,), below 0 where it helps."""
+    from placer.solvers.pair_bounds import helps
+
+    cost = np.zeros((wide, len(pair)))
+    if wide > 1:
+        helps(pair, np.arange(len(pair)), times, wide - 1, cost)
+    least: Floats = cost.min(axis=0)
+    return least
 
 
 def room_rates(
