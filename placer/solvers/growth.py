@@ -119,8 +119,8 @@ class GrowthPricing:
             return self._growing
         found: list[tuple[float, int]] = []
         for types in self._classes:
-            room = PairPrices(self.run, types, prices).room
-            found += zip(room.tolist(), types.types.tolist(), strict=True)
+            worth = PairPrices(self.run, types, prices)
+            found += zip(worth.room(worth.rates).tolist(), types.types.tolist(), strict=True)
         return sorted(t for _, t in sorted(found)[:FEW_TYPES])
 
     def _searched(

@@ -114,8 +114,7 @@ class PairPrices:
 
     With `free`, groups cost nothing. kinds (K,): those that may run, the ones that could gain most
     first; own (K,), demand (K, R), times (K,), pair (K, K) and most, offer (T,), capacity (T, R) as
-    in `PairTask`; rates (R,): rent of room, whatever the size of a group; room (T,): offer less
-    the rent of the whole VM at these.
+    in `PairTask`; rates (R,): rent of room, whatever the size of a group.
     """
 
     def __init__(self, run: Run, types: TypeClass, prices: Prices, *, free: bool = False) -> None:
@@ -133,11 +132,15 @@ class PairPrices:
         pair = np.where(np.isinf(pair), BANNED, pair * paid)
         value = own + least_company(pair, times, int(self.most.max()))
         self.rates = room_rates(value, demand, times, self.capacity, self.most, self.offer)
-        self.room = self.offer - (self.capacity + TOLERANCE) @ self.rates
         order = np.argsort(value + demand @ self.rates, kind="stable")
         self.kinds, self.own, self.times = kinds[order], own[order], times[order]
         self.demand = np.ascontiguousarray(demand[order])
         self.pair = np.ascontiguousarray(pair[np.ix_(order, order)])
+
+    def room(self, rates: Floats) -> Floats:
+        """Return offer less the rent of the whole VM (..., T) at these rates (..., R)."""
+        rest: Floats = self.offer - rates @ (self.capacity + TOLERANCE).T
+        return rest
 
     def rates_by_size(self) -> Floats:
         """Return for each number of members the multiple of `rates` with the best bound (D, R).
@@ -151,9 +154,9 @@ class PairPrices:
             best = -np.inf
             for scale in RATE_SCALES:
                 rent = scale * self.rates
-                room = (self.offer - (self.capacity + TOLERANCE) @ rent)[self.most >= size].min()
                 own = self.own + self.demand @ rent
-                bound = room + least_of(self.pair, own, self.times, size)
+                least = least_of(self.pair, own, self.times, size)
+                bound = self.room(rent)[self.most >= size].min() + least
                 if bound > best:
                     best, found[size] = bound, rent
         return found
@@ -178,7 +181,7 @@ class PairSearch:
             pair=worth.pair,
             times=worth.times,
             offer=worth.offer,
-            room=worth.offer - rates @ (worth.capacity + TOLERANCE).T,
+            room=worth.room(rates),
             capacity=np.ascontiguousarray(worth.capacity),
             most=worth.most,
             endless=batch.vms_possible()[types.types] >= min(batch.total_replicas, batch.max_vms),
