@@ -8,14 +8,17 @@ from brute_force import brute_force
 from random_instances import random_instance
 
 from placer import Instance
-from placer.solvers import annealing
-from placer.solvers.annealing import Annealing, annealable
+from placer.solvers import annealing, annealing_kernel
+from placer.solvers.annealing import Cooling, Tempering
+from placer.solvers.annealing_layout import Layout, annealable, rents
 from placer.solvers.batch import compile_batch
 from placer.solvers.greedy import Greedy
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.run import Options, Run
 
 TOLERANCE = 1e-6
+
+Search = type[Cooling] | type[Tempering]
 
 
 def run_of(instance: Instance, seed: int = 0, workers: int = 1) -> Run:
@@ -28,16 +31,16 @@ def run_of(instance: Instance, seed: int = 0, workers: int = 1) -> Run:
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(annealing, "CHUNKS", 12)
-    monkeypatch.setattr(annealing, "MOVES_A_SECOND", 20_000)
+    monkeypatch.setattr(annealing, "MOVES", 20_000)
 
 
-def anneal(seed: int) -> tuple[float, float] | None:
-    """Return what annealing reaches from greedy, and the optimum; None where there is no start."""
+def anneal(seed: int, search: Search) -> tuple[float, float] | None:
+    """Return what `search` reaches from greedy, and the optimum; None where there is no start."""
     run = run_of(random_instance(seed, max_replicas=6, interference="pairwise"), seed)
     if not annealable(run):
         return None
     before = run.objective
-    Annealing(run).improve(np.inf)
+    search(run).improve(np.inf)
     found = brute_force(run.batch.instance)
     assert found is not None
     assert before is not None
@@ -48,8 +51,11 @@ def anneal(seed: int) -> tuple[float, float] | None:
     return run.objective, found[0]
 
 
-def test_annealing_keeps_every_rule_and_mostly_finds_what_brute_force_finds() -> None:
-    reached = [pair for seed in range(120) if (pair := anneal(seed)) is not None]
+@pytest.mark.parametrize("search", [Cooling, Tempering])
+def test_annealing_keeps_every_rule_and_mostly_finds_what_brute_force_finds(
+    search: Search,
+) -> None:
+    reached = [pair for seed in range(120) if (pair := anneal(seed, search)) is not None]
     best = sum(objective <= optimum + TOLERANCE for objective, optimum in reached)
     assert len(reached) > 20
     assert best >= 0.8 * len(reached)
@@ -88,36 +94,53 @@ def crowded(seed: int, *, slo: bool = False, bench: bool = False, scarce: bool =
     )
 
 
+@pytest.mark.parametrize("search", [Cooling, Tempering])
 @pytest.mark.parametrize("limits", ["", "slo", "bench", "scarce", "slo bench scarce"])
-def test_what_the_moves_count_is_the_objective(limits: str) -> None:
+def test_what_the_moves_count_is_the_objective(
+    limits: str, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = {name: name in limits for name in ("slo", "bench", "scarce")}
     run = run_of(crowded(3, **asked), workers=2)
     if run.best is None:
         pytest.skip("greedy finds no placement to begin with")
-    search = Annealing(run)
+    layout = Layout(run)
     states = []
-    original = search._take
+    original = Layout.offer
 
-    def take(kept: list, *, remember: bool) -> None:
-        states[:] = kept
-        original(kept, remember=remember)
+    def offer(self: Layout, found: list) -> None:
+        states[:] = found
+        original(self, found)
 
-    search._take = take  # type: ignore[method-assign]
+    monkeypatch.setattr(Layout, "offer", offer)
     before = run.objective
-    assert search.improve(np.inf)
+    assert search(run).improve(np.inf)
     assert before is not None
     assert run.objective is not None
     assert run.objective < before
     for state in states:
-        best = search._placement(state.best_slot, state.best_type)
+        best = layout.placement(state.best_slot, state.best_type)
         assert run.objective_of(best) == pytest.approx(state.now[2], rel=1e-9)
+        own, over = state.own.copy(), state.over.copy()
+        annealing_kernel.rebuild(layout.task, state)
+        assert state.own == pytest.approx(own, abs=1e-6)
+        assert state.over == pytest.approx(over, abs=1e-9)
     assert run.promising
 
 
-def test_the_same_seed_gives_the_same_placement() -> None:
+def test_rent_is_no_dearer_than_any_vm() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        price, capacity = rng.uniform(0, 3, 4), rng.uniform(0.1, 5, (4, 3))
+        rate = rents(price, capacity, rng.uniform(0, 9, 3))
+        assert (capacity @ rate <= price + 1e-9).all()
+        assert rate.sum() > 0
+
+
+@pytest.mark.parametrize("search", [Cooling, Tempering])
+def test_the_same_seed_gives_the_same_placement(search: Search) -> None:
     found = []
     for _ in range(2):
         run = run_of(crowded(5), seed=4)
-        Annealing(run).improve(np.inf)
+        search(run).improve(np.inf)
         found.append(run.best)
     assert found[0] == found[1]

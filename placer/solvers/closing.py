@@ -115,11 +115,23 @@ class Closing:
             self._too_many = ceiling
         return groups
 
-    def _improved(self, linear: LinearBound, seconds: float) -> bool:
-        """Improve the incumbent by each search in turn; return whether one led anywhere."""
+    def improve(self, linear: LinearBound) -> None:
+        """Improve the incumbent by one search after another until time is over."""
+        improving = self._searches(linear)
+        while not self.run.should_stop():
+            improving.step(share_of(self.run))
+
+    def _searches(self, linear: LinearBound) -> Improving:
+        """Return the searches for better placements, which go on where they ended."""
         if self._improving is None:
             self._improving = Improving(self.run, self.rows, linear, self.recombine)
-        return any(self._improving.step(seconds) for _ in range(STEPS))
+        self._improving.linear = linear
+        return self._improving
+
+    def _improved(self, linear: LinearBound, seconds: float) -> bool:
+        """Improve the incumbent by each search in turn; return whether one led anywhere."""
+        improving = self._searches(linear)
+        return any(improving.step(seconds) for _ in range(STEPS))
 
     def recombine(self, groups: Columns) -> None:
         """Offer the best placement found among `groups`."""

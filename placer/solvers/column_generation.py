@@ -43,6 +43,10 @@ SURELY_LACKING = 1e-4
 
 ARTIFICIAL_PRICES = 5
 
+FIRST_PROOF, PROOFS = 4.0, 12
+"""What is proved first of the groups of an unfinished pricing, in what a member is known to cost at
+the least; and how often half of that is tried."""
+
 CUTS_A_ROUND, MOST_CUTS, IDLE_CUTS = 60, 500, 3
 LEAST_GAIN = 0.01
 """Of the gap: rounds of cuts that gain less are idle."""
@@ -122,6 +126,8 @@ class ColumnGeneration:
         self._start(first if first is not None else self._first_columns())
         for _ in range(ARTIFICIAL_PRICES):
             converged, lacking = self._rounds()
+            if self._unfinished:
+                converged = self._settle()
             if self.most_effort < EFFORTS:
                 return self._outcome(False)
             if self.free or not converged or lacking <= LACKING or self.run.should_stop():
@@ -155,6 +161,7 @@ class ColumnGeneration:
         self._last: Floats | None = None
         self._own: Floats | None = None
         self._uncut: Floats | None = None
+        self._unfinished = False
         self._budget = Budget.of(self.run)
 
     def _cost(self, columns: Columns) -> Floats:
@@ -309,12 +316,18 @@ class ColumnGeneration:
                 smoothing, effort = SMOOTHING, max(0, effort - 1)
             elif effort < self.most_effort:
                 effort += 1
+            elif self._unfinished and np.isfinite(self.run.time_left()):
+                return False, lacking
+            elif added and effort > EFFORTS:
+                effort = EFFORTS
             elif added:
                 smoothing = SMOOTHING
             elif smoothing > 0:
                 smoothing = 0.0  # the smoothed prices misled: ask at the master's own
+            elif self._unfinished and effort == EFFORTS:
+                effort += 1
             else:
-                return True, lacking
+                return not self._unfinished, lacking
         return False, lacking
 
     def _outdone(self) -> bool:
@@ -337,11 +350,39 @@ class ColumnGeneration:
         if not self.free and self.run.objective is not None:
             slack = self._budget.slack(least, self.run.objective)
             bound = max(bound, min(prices.constant - slack, self.run.objective))
+        self._unfinished = effort >= EFFORTS and bool(np.isneginf(least).any())
+        if self._unfinished and not self.free:
+            bound = max(bound, self._by_members(prices))
+        self._take(bound, duals)
+        return self._add(columns)
+
+    def _by_members(self, prices: Prices, proven: float = -np.inf) -> float:
+        """Return a bound of the whole where no group's reduced cost is below `proven`."""
+        each = min(0.0, self.pricing.by_member(prices, proven))
+        return prices.constant + self.run.batch.total_replicas * each
+
+    def _settle(self) -> bool:
+        """Raise the bound of a pricing that was left unfinished; return whether as far as it goes.
+
+        That no reduced cost is below a number is proved the sooner the lower the number is.
+        """
+        if self._own is None or self.free:
+            return False
+        prices = self._prices(self._own)
+        proven = FIRST_PROOF * self.pricing.by_member(prices)
+        for _ in range(PROOFS if np.isfinite(proven) else 0):
+            if self.run.should_stop() or not self.pricing.none_below(prices, proven):
+                return False
+            self._take(self._by_members(prices, proven), self._own)
+            proven *= 0.5
+        return bool(np.isfinite(proven))
+
+    def _take(self, bound: float, duals: Floats) -> None:
+        """Take a bound that `duals` prove."""
         if bound > self._best:
             self._best, self._best_duals = bound, duals
             if not self.free and self._counts is None:
                 self.run.raise_bound(bound)
-        return self._add(columns)
 
     def _outcome(self, converged: bool, infeasible: bool = False) -> LinearBound | None:
         duals = self._best_duals if self._best_duals is not None else self._last

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.annealing import Annealing, annealable
+from placer.solvers.annealing import Cooling
+from placer.solvers.annealing_layout import annealable
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.closing import Closing, share_of, take_infeasible
 from placer.solvers.column_generation import ColumnGeneration, LinearBound
@@ -21,7 +22,6 @@ from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
 from placer.solvers.greedy import Greedy
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.guided_fill import fill_guided
-from placer.solvers.improving import Improving
 from placer.solvers.integer_program import Backend
 from placer.solvers.local import Local
 from placer.solvers.master import Rows
@@ -36,14 +36,14 @@ SMALL_POOL = 2_000
 DESCENT_SECONDS = 0.4
 """The most that local search takes before the exact method begins, where time is limited."""
 
-ANNEALING_SHARE, IMPROVING_SHARE = 0.04, 0.1
+ANNEALING_SHARE, IMPROVING_SHARE, IMPROVING_SECONDS = 0.04, 0.2, 60.0
 FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
-"""Of the time left, what each step may take before the linear bound is looked for."""
+"""Of the time left, what each step may take before the linear bound is looked for, and seconds."""
 
 FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.1
 """With more replicas, whether a VM more is used matters little; the time to find out otherwise."""
 
-COLUMNS_SHARE = 0.4
+COLUMNS_SHARE = 0.3
 """How much of the time left the linear bound may take before better placements are looked for."""
 
 
@@ -83,9 +83,10 @@ class Groups:
         self._by_columns(run, rows, pool)
 
     def _by_columns(self, run: Run, rows: Rows, pool: Columns | None) -> None:
+        closing = Closing(run, rows, self.backend())
         if pool is None:
             pricing: Pricing = GrowthPricing(run)
-            self._without_pool(run, rows, pricing)
+            self._without_pool(run, rows, pricing, closing)
         else:
             pricing = PoolPricing(run.batch, pool)
         if run.should_stop():
@@ -100,12 +101,14 @@ class Groups:
             return
         if linear is not None and linear.infeasible:
             take_infeasible(run)
+        elif linear is not None and self._hopeless(run, linear):
+            closing.improve(linear)
         elif linear is not None:
             if pool is None and linear.converged:
                 run.enter("diving again")
                 with run.at_most(DIVE_SHARE * run.time_left()):
                     dive(run, rows, linear.columns)
-            Closing(run, rows, self.backend()).close(pricing, linear)
+            closing.close(pricing, linear)
         elif run.best is not None:
             run.enter("neighbourhoods")
             Neighbourhoods(run, None).improve(run.time_left())
@@ -118,7 +121,11 @@ class Groups:
         with run.at_most(COUNTING_SHARE * run.time_left()):
             return branch(run, generation, linear)
 
-    def _without_pool(self, run: Run, rows: Rows, pricing: Pricing) -> None:
+    def _hopeless(self, run: Run, linear: LinearBound) -> bool:
+        """Return whether only better placements are left to look for: the bound is not done."""
+        return not linear.converged and np.isfinite(run.time_left()) and annealable(run)
+
+    def _without_pool(self, run: Run, rows: Rows, pricing: Pricing, closing: Closing) -> None:
         """Look for good placements and a quick bound where groups are too many to list."""
         run.enter("aggregate bound")
         raise_aggregate_bound(run, share_of(run))
@@ -128,7 +135,7 @@ class Groups:
                 fill_guided(run)
         if np.isfinite(run.time_left()) and annealable(run):
             run.enter("annealing")
-            Annealing(run).improve(ANNEALING_SHARE * run.time_left())
+            Cooling(run).improve(ANNEALING_SHARE * run.time_left())
         if run.should_stop():
             return
         run.enter("first columns")
@@ -142,19 +149,14 @@ class Groups:
         with run.at_most(DIVE_SHARE * run.time_left()):
             dive(run, rows, linear.columns)
         run.promising.update(dict.fromkeys(linear.columns.states()))
-        if np.isfinite(run.time_left()) and not run.should_stop():
-            self._improve_first(run, rows, linear)
-
-    def _improve_first(self, run: Run, rows: Rows, linear: LinearBound) -> None:
-        """Improve the placement before the linear bound is looked for."""
-        if not annealable(run):
+        if not np.isfinite(run.time_left()) or run.should_stop():
+            return
+        if annealable(run):
+            with run.at_most(min(IMPROVING_SECONDS, IMPROVING_SHARE * run.time_left())):
+                closing.improve(linear)
+        else:
             run.enter("first neighbourhoods")
             Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
-            return
-        improving = Improving(run, rows, linear, Closing(run, rows, self.backend()).recombine)
-        with run.at_most(IMPROVING_SHARE * run.time_left()):
-            while not run.should_stop():
-                improving.step(share_of(run))
 
 
 class GroupsCpSat(Groups):

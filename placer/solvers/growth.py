@@ -63,7 +63,7 @@ class GrowthPricing:
         types = self._likely(prices) if effort < EFFORTS - 1 else None
         found += [columns for _, columns in self._searched(prices, free, types, width=width)]
         if effort >= EFFORTS:
-            self._deepen(prices, free, least, found)
+            self._deepen(prices, free, least, found, patient=effort > EFFORTS)
         else:
             least[self._growing] = -np.inf
         columns = join(found)
@@ -72,13 +72,15 @@ class GrowthPricing:
         self._recent = [*self._recent[-20:], columns]
         return least, columns
 
-    def _deepen(self, prices: Prices, free: bool, least: Floats, found: list[Columns]) -> None:
+    def _deepen(
+        self, prices: Prices, free: bool, least: Floats, found: list[Columns], *, patient: bool
+    ) -> None:
         """Bound what grows on each type in `least`, and add to what is `found`.
 
         What a beam drops might hide a column, so it widens until there are some, or none is left.
         """
         if self._compiled():
-            self._search_pairs(prices, free, least, found)
+            self._search_pairs(prices, free, least, found, patient=patient)
             return
         open_types, listed_least = self._growing, least.copy()
         for beam in BEAMS:
@@ -90,6 +92,18 @@ class GrowthPricing:
             enough = sum(map(len, found)) >= ENOUGH
             if enough or not open_types or self.run.should_stop():
                 return
+
+    def by_member(self, prices: Prices, proven: float = -np.inf) -> float:
+        if not self._compiled():
+            return -np.inf
+        worth = [PairPrices(self.run, types, prices) for types in self._classes]
+        return min(each.by_member(proven) for each in worth)
+
+    def none_below(self, prices: Prices, threshold: float) -> bool:
+        if not self._compiled():
+            return False
+        found = search_classes(self.run, self._classes, prices, threshold, KEPT, patient=True)
+        return found is not None and min(found[0], default=np.inf) >= threshold
 
     def takes_cuts(self) -> bool:
         return self._compiled()
@@ -103,10 +117,12 @@ class GrowthPricing:
         return may_compile(self.run, pair_kernel.search)
 
     def _search_pairs(
-        self, prices: Prices, free: bool, least: Floats, found: list[Columns]
+        self, prices: Prices, free: bool, least: Floats, found: list[Columns], *, patient: bool
     ) -> None:
         """Bound each type in `least` exactly, and add to what is `found`."""
-        result = search_classes(self.run, self._classes, prices, NEGATIVE, KEPT, free=free)
+        result = search_classes(
+            self.run, self._classes, prices, NEGATIVE, KEPT, free=free, patient=patient
+        )
         assert result is not None
         for types, bound in zip(self._classes, result[0], strict=True):
             least[types.types] = bound

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from placer.solvers.annealing import Annealing, annealable
+from placer.solvers.annealing import Tempering
+from placer.solvers.annealing_layout import annealable
 from placer.solvers.column_generation import LinearBound
 from placer.solvers.columns import Columns, columns_of, join
 from placer.solvers.diving import dive
@@ -23,10 +24,12 @@ from placer.solvers.run import Run
 LONG = 1_000_000
 """Rounds of a local search that a clock ends."""
 
+LONGER = 4.0
+"""How much longer than other searches annealing goes on: it needs no new start."""
+
 DIVED = 40_000
 """Columns of dives that are kept, the last ones."""
 
-HEATS = (1.0, 0.5, 0.25)
 MASTER = 12_000
 """The most groups that the integer master chooses from on the way."""
 
@@ -38,19 +41,19 @@ class Improving:
         self, run: Run, rows: Rows, linear: LinearBound, choose: Callable[[Columns], object]
     ) -> None:
         """`choose` offers the best placement made of given groups that it finds in time."""
-        self._run, self._rows, self._linear, self._choose = run, rows, linear, choose
+        self._run, self._rows, self.linear, self._choose = run, rows, linear, choose
         self._rng = np.random.default_rng(run.options.seed + 1)
         self._neighbourhoods = Neighbourhoods(run, linear.guide)
-        self._annealing = Annealing(run) if annealable(run) else None
+        self._tempering = Tempering(run) if annealable(run) else None
         self._dived: list[Columns] = []
         self._searches: dict[str, Callable[[float], None]] = {
             "neighbourhoods": self._near,
-            "annealing" if self._annealing else "local search": self._locally,
+            "annealing" if self._tempering else "local search": self._locally,
             "diving again": self._dive,
             "wider columns": self._recombine,
         }
         self._ways = Ways(list(self._searches), self._rng)
-        self._untried = ["diving again", "wider columns", *self._searches]
+        self._untried = [*list(self._searches)[1:], *self._searches]
 
     def step(self, seconds: float) -> bool:
         """Let one search run for about these seconds; return whether that gained."""
@@ -58,6 +61,7 @@ class Improving:
         before = run.objective
         name = self._untried.pop(0) if self._untried else self._ways.choose()
         run.enter(name)
+        seconds *= LONGER if name == "annealing" else 1.0
         with run.at_most(seconds):
             self._searches[name](min(seconds, run.time_left()))
         gained = run.objective != before
@@ -70,8 +74,8 @@ class Improving:
         self._neighbourhoods.improve(seconds)
 
     def _locally(self, seconds: float) -> None:
-        if self._annealing:
-            self._annealing.improve(seconds, float(self._rng.choice(HEATS)))
+        if self._tempering:
+            self._tempering.improve(seconds)
         elif np.isfinite(self._run.time_left()):
             Local(rounds=LONG).solve(self._run)
         else:
@@ -81,7 +85,7 @@ class Improving:
         """Dive until the time is over, once where there is no clock."""
         run = self._run
         while not run.should_stop():
-            start = join([self._linear.columns, self._incumbent()])
+            start = join([self.linear.columns, self._incumbent()])
             self._dived.append(dive(run, self._rows, start, self._rng))
             while sum(map(len, self._dived)) > DIVED:
                 self._dived.pop(0)
@@ -90,10 +94,10 @@ class Improving:
 
     def _recombine(self, seconds: float) -> None:
         """Choose among the groups that any search came across, the most promising of them."""
-        run, prices = self._run, self._linear.guide
+        run, prices = self._run, self.linear.guide
         every = join([columns_of(run.costs, list(run.promising)), *self._dived])
         chosen = every.take(lowest(every.cost - prices.worth(every), MASTER))
-        self._choose(join([self._linear.columns, chosen]))
+        self._choose(join([self.linear.columns, chosen]))
 
     def _incumbent(self) -> Columns:
         return columns_of(self._run.costs, list(self._run.best or {}))

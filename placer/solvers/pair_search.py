@@ -142,24 +142,33 @@ class PairPrices:
         rest: Floats = self.offer - rates @ (self.capacity + TOLERANCE).T
         return rest
 
-    def rates_by_size(self) -> Floats:
-        """Return for each number of members the multiple of `rates` with the best bound (D, R).
+    def rates_by_size(self) -> tuple[Floats, Floats]:
+        """Return for each number of members the rates with the best bound (D, R), and that (D,).
 
-        A small group leaves room that it need not pay for, so its rates are lower.
+        Rates are multiples of `rates`: a small group leaves room that it need not pay for.
         """
         from placer.solvers.pair_bounds import least_of
 
         found = np.zeros((int(self.most.max()) + 1, len(self.rates)))
-        for size in range(1, len(found) if self.rates.any() else 0):
-            best = -np.inf
-            for scale in RATE_SCALES:
+        bounds = np.full(len(found), np.inf)
+        for size in range(1, len(found)):
+            bounds[size] = -np.inf
+            for scale in RATE_SCALES if self.rates.any() else (0.0,):
                 rent = scale * self.rates
                 own = self.own + self.demand @ rent
                 least = least_of(self.pair, own, self.times, size)
                 bound = self.room(rent)[self.most >= size].min() + least
-                if bound > best:
-                    best, found[size] = bound, rent
-        return found
+                if bound > bounds[size]:
+                    bounds[size], found[size] = bound, rent
+        return found, bounds
+
+    def by_member(self, proven: float) -> float:
+        """Return a lower bound of the reduced cost per member of any group.
+
+        proven: what no group is below.
+        """
+        bounds = np.maximum(self.rates_by_size()[1][1:], proven)
+        return float((bounds / np.arange(1, len(bounds) + 1)).min(initial=np.inf))
 
 
 class PairSearch:
@@ -172,7 +181,7 @@ class PairSearch:
         self._run, self._class, self._prices = run, types, prices
         worth = PairPrices(run, types, prices, free=free)
         self._kinds, self._most = worth.kinds, worth.most
-        rates, batch = worth.rates_by_size(), run.batch
+        rates, batch = worth.rates_by_size()[0], run.batch
         effect = np.ascontiguousarray(types.effect[np.ix_(worth.kinds, worth.kinds)])
         self.task = PairTask(
             own=worth.own,
@@ -216,13 +225,21 @@ class PairSearch:
         }
 
     def share(
-        self, threshold: float, limit: int, *, thinning: bool, share: int = 0, shares: int = 1
+        self,
+        threshold: float,
+        limit: int,
+        *,
+        thinning: bool,
+        patient: bool = False,
+        share: int = 0,
+        shares: int = 1,
     ) -> tuple[float, Columns] | None:
         """Return the least reduced cost (or the threshold), and groups below `threshold`.
 
         Of the first members only each `shares`-th is taken, from `share` on. With `thinning` only
-        the best `limit` groups are kept, and minus infinity stands for a search left unfinished;
-        else None is returned where it had to stop, or found too many.
+        the best `limit` groups are kept, and minus infinity stands for a search left unfinished,
+        which happens soon to one that is not `patient` and has found something; else None is
+        returned where it had to stop, or found too many.
         """
         from placer.solvers import pair_kernel as kernel
 
@@ -240,7 +257,7 @@ class PairSearch:
             if status == kernel.DONE:
                 least = float(found.least[0])
                 return (least if least < threshold else np.inf), self._columns(found)
-            hasty = thinning and nodes >= HASTY_NODES and found.size[0] > 0
+            hasty = thinning and not patient and nodes >= HASTY_NODES and found.size[0] > 0
             if hasty or self._run.should_stop():
                 return (-np.inf, self._columns(found)) if thinning else None
             if status == kernel.FULL:
@@ -342,6 +359,7 @@ def search_classes(
     *,
     free: bool = False,
     thinning: bool = True,
+    patient: bool = False,
 ) -> tuple[list[float], Columns] | None:
     """Search all `classes`, threads side by side; return least reduced costs, and columns.
 
@@ -353,7 +371,9 @@ def search_classes(
 
     def work(job: tuple[PairSearch, int]) -> tuple[float, Columns] | None:
         search, share = job
-        return search.share(threshold, limit, thinning=thinning, share=share, shares=shares)
+        return search.share(
+            threshold, limit, thinning=thinning, patient=patient, share=share, shares=shares
+        )
 
     with run.at_most(PASS_SHARE * run.time_left()), ThreadPoolExecutor(shares) as pool:
         results = list(pool.map(work, jobs))

@@ -13,7 +13,10 @@ from placer.solvers.columns import Columns, Prices, TogetherIndex, holds_two
 Floats = NDArray[np.float64]
 
 EFFORTS = 3
-"""The effort from which on what is returned bounds the least reduced cost."""
+"""The effort from which on what is returned bounds the least reduced cost.
+
+With one more, a search is not left unfinished because it has found something.
+"""
 
 PER_ROUND = 400
 PER_KIND = 12
@@ -38,12 +41,27 @@ class Pricing(Protocol):
     def within(self, prices: Prices, window: float, limit: int) -> Columns | None:
         """Return every group whose reduced cost is at most `window`; None for over `limit`."""
 
+    def by_member(self, prices: Prices, proven: float = -np.inf) -> float:
+        """Return a quick lower bound of any group's reduced cost per member, weak as it may be.
+
+        proven: what no group is below.
+        """
+
+    def none_below(self, prices: Prices, threshold: float) -> bool:
+        """Return whether no group's reduced cost is below `threshold`; False where unknown."""
+
     def takes_cuts(self) -> bool:
         """Return whether what subset-row cuts say of groups is looked at."""
 
 
 class PoolPricing:
     """Prices every group of a list that holds them all, so what it finds is exact."""
+
+    def by_member(self, prices: Prices, proven: float = -np.inf) -> float:
+        return proven if proven >= 0.0 else -np.inf
+
+    def none_below(self, prices: Prices, threshold: float) -> bool:
+        return bool(self._reduced(prices).min(initial=np.inf) >= threshold)
 
     def takes_cuts(self) -> bool:
         return True

@@ -1,7 +1,4 @@
-"""What becomes of one VM, a slot, when a replica leaves it and another joins: for annealing.
-
-The names of arrays are those of `annealing_kernel`, where their shapes are given.
-"""
+"""What becomes of one VM, a slot, when a replica leaves it and another joins: for annealing."""
 
 from __future__ import annotations
 
@@ -9,206 +6,178 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.problem import TOLERANCE
+from placer.solvers.annealing_types import State, Task
 from placer.solvers.jit import inlined
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 MOST_OVERLOAD = 0.3
 """How much more than its capacity a VM may be asked for on the way, relative to it."""
 
 
 @inlined
+def first_dear(price: Floats, rent: float) -> int:
+    """Return the first of the types, by ascending price, that costs `rent` or more."""
+    low, high = 0, price.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        if price[middle] < rent:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inlined
+def overload(capacity: Floats, load: Floats, t: int, c: int) -> float:
+    """Return how much more than it has is asked of type `t`, infinite where that is too much."""
+    over = 0.0
+    for r in range(load.shape[1]):
+        excess = load[c, r] - capacity[t, r]
+        if excess > TOLERANCE:
+            over += excess / capacity[t, r]
+            if excess > MOST_OVERLOAD * capacity[t, r]:
+                return np.inf
+    return over
+
+
+@inlined
 def choose_type(
-    price: Floats,
-    class_of: Ints,
-    most: Ints,
-    capacity: Floats,
-    free: Ints,
-    load: Floats,
-    own: Floats,
-    size: int,
-    overload_price: float,
+    task: Task, state: State, size: int, rent: float, least: float
 ) -> tuple[int, float, float]:
-    """Return the cheapest type for a VM with this load (C, R), its cost, and its overload."""
+    """Return the cheapest type for the VM that is looked at, its cost, and its overload.
+
+    rent, least: of its room and of its members, at the least in any class. Types that cost less
+    than the rent are overloaded by as much at the least: they come last, the dearest first.
+    """
+    price, overload_price = task.price, state.now[1]
     best, best_cost, best_over = -1, np.inf, 0.0
-    for t in range(price.shape[0]):
-        c = class_of[t]
-        if own.shape[0] == 1 and price[t] + own[0] >= best_cost:
+    dear = first_dear(price, rent)
+    t, step = dear, 1
+    while True:
+        if step > 0 and (t == price.shape[0] or price[t] + least >= best_cost):
+            t, step = dear - 1, -1
+        if step < 0 and (
+            t < 0 or price[t] + least + overload_price * (rent / price[t] - 1.0) >= best_cost
+        ):
             break
-        if size > most[t] or free[t] <= 0:
-            continue
-        over = 0.0
-        for r in range(load.shape[1]):
-            excess = load[c, r] - capacity[t, r]
-            if excess > TOLERANCE:
-                over += excess / capacity[t, r]
-                if excess > MOST_OVERLOAD * capacity[t, r]:
-                    over = np.inf
-                    break
-        if over < np.inf:
-            cost = price[t] + own[c] + overload_price * over
+        c = task.class_of[t]
+        if size <= task.most[t] and state.free[t] > 0:
+            over = overload(task.capacity, state.new_load, t, c)
+            cost = price[t] + state.new_own[c] + overload_price * over
             if cost < best_cost:
                 best, best_cost, best_over = t, cost, over
+        t += step
     return best, best_cost, best_over
 
 
 @inlined
-def foresee(
-    out: int,
-    into: int,
-    s: int,
-    lone: Floats,
-    pair: Floats,
-    demand: Floats,
-    load: Floats,
-    own: Floats,
-    beside: Floats,
-    new_load: Floats,
-    new_own: Floats,
-) -> None:
-    """Fill in load (C, R) and cost (C,) of slot `s` once kind `out` has left and `into` joined.
+def least_of_class(task: Task, state: State, c: int, out: int, into: int, s: int) -> float:
+    """Return what the members of slot `s` cost in class `c`, with the rent of their room.
 
-    `into` may be -1, for nobody; so may `out`.
+    That is once kind `out` has left and `into` joined; either may be -1, for nobody.
     """
-    for c in range(own.shape[0]):
-        value = own[c, s]
+    value: float = state.own[c, s]
+    if out >= 0:
+        value -= task.lone[c, out] + state.beside[c, s, out] - task.pair[c, out, out]
+    if into >= 0:
+        value += task.lone[c, into] + state.beside[c, s, into]
         if out >= 0:
-            value -= lone[c, out] + beside[c, s, out] - pair[c, out, out]
-        if into >= 0:
-            value += lone[c, into] + beside[c, s, into]
-            if out >= 0:
-                value -= pair[c, out, into]
-        new_own[c] = value
-        for r in range(load.shape[2]):
-            amount = load[c, s, r]
-            if out >= 0:
-                amount -= demand[c, out, r]
-            if into >= 0:
-                amount += demand[c, into, r]
-            new_load[c, r] = amount
+            value -= task.pair[c, out, into]
+    return value
 
 
 @inlined
-def rehouse(
-    out: int,
-    into: int,
-    s: int,
-    overload_price: float,
-    price: Floats,
-    class_of: Ints,
-    most: Ints,
-    capacity: Floats,
-    lone: Floats,
-    pair: Floats,
-    demand: Floats,
-    bench: Floats,
-    size: Ints,
-    load: Floats,
-    own: Floats,
-    beside: Floats,
-    cost: Floats,
-    free: Ints,
-    new_load: Floats,
-    new_own: Floats,
-) -> tuple[int, float, float]:
+def on_bench(task: Task, state: State, out: int, into: int) -> float:
+    """Return what the bench costs once `out` has left and `into` joined."""
+    value: float = state.cost[state.cost.shape[0] - 1]
+    if out >= 0:
+        value -= task.bench[out]
+    if into >= 0:
+        value += task.bench[into]
+    return value
+
+
+@inlined
+def least_after(task: Task, state: State, out: int, into: int, s: int) -> float:
+    """Return what slot `s` costs at the least once kind `out` has left and `into` joined."""
+    least = 0.0
+    if s == state.size.shape[0] - 1:
+        least = on_bench(task, state, out, into)
+    elif state.size[s] - (out >= 0) + (into >= 0) > 0:
+        least = np.inf
+        for c in range(state.own.shape[0]):
+            least = min(least, least_of_class(task, state, c, out, into, s))
+    return least
+
+
+@inlined
+def rehouse(task: Task, state: State, out: int, into: int, s: int) -> tuple[int, float, float]:
     """Return type, cost and overload of slot `s` once kind `out` has left and `into` joined.
 
     Without a type that holds it the cost is infinite; the bench and an empty slot need none.
     """
-    members = size[s] - (out >= 0) + (into >= 0)
+    members = state.size[s] - (out >= 0) + (into >= 0)
     t, value, over = -1, 0.0, 0.0
-    if s == size.shape[0] - 1:
-        value = cost[s]
-        if out >= 0:
-            value -= bench[out]
-        if into >= 0:
-            value += bench[into]
+    if s == state.size.shape[0] - 1:
+        value = on_bench(task, state, out, into)
     elif members > 0:
-        foresee(out, into, s, lone, pair, demand, load, own, beside, new_load, new_own)
-        t, value, over = choose_type(
-            price, class_of, most, capacity, free, new_load, new_own, members, overload_price
-        )
+        rent, least = np.inf, np.inf
+        for c in range(state.own.shape[0]):
+            due = 0.0
+            for r in range(state.load.shape[2]):
+                amount = state.load[c, s, r]
+                if out >= 0:
+                    amount -= task.demand[c, out, r]
+                if into >= 0:
+                    amount += task.demand[c, into, r]
+                state.new_load[c, r] = amount
+                due += task.rate[c, r] * amount
+            own = least_of_class(task, state, c, out, into, s) - due
+            state.new_own[c] = own
+            rent, least = min(rent, due), min(least, own)
+        t, value, over = choose_type(task, state, members, rent, least)
     return t, value, over
 
 
 @inlined
-def join(
-    k: int,
-    i: int,
-    s: int,
-    lone: Floats,
-    pair: Floats,
-    demand: Floats,
-    members: Ints,
-    size: Ints,
-    load: Floats,
-    own: Floats,
-    beside: Floats,
-) -> None:
+def join(task: Task, state: State, k: int, i: int, s: int) -> None:
     """Put replica `i` of kind `k` into slot `s`, whose numbers follow; the bench has none."""
-    if s < size.shape[0] - 1:
-        for c in range(own.shape[0]):
-            own[c, s] += lone[c, k] + beside[c, s, k]
-            for r in range(load.shape[2]):
-                load[c, s, r] += demand[c, k, r]
-            for other in range(beside.shape[2]):
-                beside[c, s, other] += pair[c, k, other]
-        members[s, size[s]] = i
-        size[s] += 1
+    if s < state.size.shape[0] - 1:
+        for c in range(state.own.shape[0]):
+            state.own[c, s] += task.lone[c, k] + state.beside[c, s, k]
+            for r in range(state.load.shape[2]):
+                state.load[c, s, r] += task.demand[c, k, r]
+            for other in range(state.beside.shape[2]):
+                state.beside[c, s, other] += task.pair[c, k, other]
+        state.members[s, state.size[s]] = i
+        state.size[s] += 1
 
 
 @inlined
-def leave(
-    k: int,
-    i: int,
-    s: int,
-    lone: Floats,
-    pair: Floats,
-    demand: Floats,
-    members: Ints,
-    size: Ints,
-    load: Floats,
-    own: Floats,
-    beside: Floats,
-) -> None:
+def leave(task: Task, state: State, k: int, i: int, s: int) -> None:
     """Take replica `i` of kind `k` out of slot `s`."""
-    if s < size.shape[0] - 1:
-        for c in range(own.shape[0]):
-            for other in range(beside.shape[2]):
-                beside[c, s, other] -= pair[c, k, other]
-            own[c, s] -= lone[c, k] + beside[c, s, k]
-            for r in range(load.shape[2]):
-                load[c, s, r] -= demand[c, k, r]
-        last = size[s] - 1
+    if s < state.size.shape[0] - 1:
+        for c in range(state.own.shape[0]):
+            for other in range(state.beside.shape[2]):
+                state.beside[c, s, other] -= task.pair[c, k, other]
+            state.own[c, s] -= task.lone[c, k] + state.beside[c, s, k]
+            for r in range(state.load.shape[2]):
+                state.load[c, s, r] -= task.demand[c, k, r]
+        last = state.size[s] - 1
         for x in range(last):
-            if members[s, x] == i:
-                members[s, x] = members[s, last]
-        size[s] = last
+            if state.members[s, x] == i:
+                state.members[s, x] = state.members[s, last]
+        state.size[s] = last
 
 
 @inlined
-def exchange(
-    i: int,
-    j: int,
-    a: int,
-    b: int,
-    kind: Ints,
-    slot: Ints,
-    lone: Floats,
-    pair: Floats,
-    demand: Floats,
-    members: Ints,
-    size: Ints,
-    load: Floats,
-    own: Floats,
-    beside: Floats,
-) -> None:
+def exchange(task: Task, state: State, i: int, j: int, a: int, b: int) -> None:
     """Move replica `i` from slot `a` to `b`, and `j`, unless it is -1, from `b` to `a`."""
-    leave(kind[i], i, a, lone, pair, demand, members, size, load, own, beside)
+    leave(task, state, task.kind[i], i, a)
     if j >= 0:
-        leave(kind[j], j, b, lone, pair, demand, members, size, load, own, beside)
-        join(kind[j], j, a, lone, pair, demand, members, size, load, own, beside)
-        slot[j] = a
-    join(kind[i], i, b, lone, pair, demand, members, size, load, own, beside)
-    slot[i] = b
+        leave(task, state, task.kind[j], j, b)
+        join(task, state, task.kind[j], j, a)
+        state.slot[j] = a
+    join(task, state, task.kind[i], i, b)
+    state.slot[i] = b
