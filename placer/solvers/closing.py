@@ -95,7 +95,7 @@ class Closing:
                 if self._prove(self._with_incumbent(groups), linear, window):
                     return
                 continue
-            if run.best is not None and self._improved(linear, effort):
+            if run.best is not None and self.improved(linear, effort):
                 continue
             before = run.objective
             exhausted = self._widen(pricing, linear, effort)
@@ -128,7 +128,7 @@ class Closing:
         self._improving.linear = linear
         return self._improving
 
-    def _improved(self, linear: LinearBound, seconds: float) -> bool:
+    def improved(self, linear: LinearBound, seconds: float) -> bool:
         """Improve the incumbent by each search in turn; return whether one led anywhere."""
         improving = self._searches(linear)
         return any(improving.step(seconds) for _ in range(STEPS))

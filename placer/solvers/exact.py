@@ -36,9 +36,12 @@ SMALL_POOL = 2_000
 DESCENT_SECONDS = 0.4
 """The most that local search takes before the exact method begins, where time is limited."""
 
-ANNEALING_SHARE, IMPROVING_SHARE, IMPROVING_SECONDS = 0.04, 0.2, 60.0
+ANNEALING_SHARE, IMPROVING_SHARE = 0.04, 0.2
 FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
-"""Of the time left, what each step may take before the linear bound is looked for, and seconds."""
+"""Of the time left, what each step may take before the linear bound is looked for."""
+
+FIRST_STEP = 0.5
+"""Seconds that each search for better placements gets at first; twice as many while one gains."""
 
 FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.1
 """With more replicas, whether a VM more is used matters little; the time to find out otherwise."""
@@ -152,8 +155,10 @@ class Groups:
         if not np.isfinite(run.time_left()) or run.should_stop():
             return
         if annealable(run):
-            with run.at_most(min(IMPROVING_SECONDS, IMPROVING_SHARE * run.time_left())):
-                closing.improve(linear)
+            seconds = FIRST_STEP
+            with run.at_most(IMPROVING_SHARE * run.time_left()):
+                while not run.should_stop() and closing.improved(linear, seconds):
+                    seconds *= 2.0
         else:
             run.enter("first neighbourhoods")
             Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
