@@ -24,7 +24,7 @@ from placer.solvers.run import Run
 LONG = 1_000_000
 """Rounds of a local search that a clock ends."""
 
-LONGER = 4.0
+LONGER = 2.0
 """How much longer than other searches annealing goes on: it needs no new start."""
 
 DIVED = 40_000
