@@ -95,7 +95,7 @@ class GrowthPricing:
 
     def by_member(self, prices: Prices, proven: float = -np.inf) -> float:
         if not self._compiled():
-            return -np.inf
+            return min(proven, 0.0)
         worth = [PairPrices(self.run, types, prices) for types in self._classes]
         return min(each.by_member(proven) for each in worth)
 

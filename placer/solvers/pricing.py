@@ -58,7 +58,7 @@ class PoolPricing:
     """Prices every group of a list that holds them all, so what it finds is exact."""
 
     def by_member(self, prices: Prices, proven: float = -np.inf) -> float:
-        return proven if proven >= 0.0 else -np.inf
+        return min(proven, 0.0)
 
     def none_below(self, prices: Prices, threshold: float) -> bool:
         return bool(self._reduced(prices).min(initial=np.inf) >= threshold)
