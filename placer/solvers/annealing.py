@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 HOT, COLD = 0.12, 0.02
 """Temperatures at the beginning and at the end of a search that cools, in VM costs."""
 
-LEAST_OVERLOAD, MOST_OVERLOAD = 0.1, 30.0
+CHEAPEST, DEAREST = 0.1, 30.0
 """How far the price of asking too much may fall and rise, relative to the one at first."""
 
 MOVES = 300_000
@@ -131,7 +131,7 @@ class Tempering:
         The chance is the Metropolis one of the pair, each at its own price of overload.
         """
         over = np.array([state.over.sum() for state in self._states])
-        cost = np.array([state.now[0] - state.now[1] * state.over.sum() for state in self._states])
+        cost = np.array([state.now[0] for state in self._states]) - self._overload * over
         for x in range(first, LEVELS - 1, 2):
             y = x + 1
             colder = (cost[x] - cost[y] + self._overload[x] * (over[x] - over[y])) / self._heat[x]
@@ -147,7 +147,7 @@ def anneal(layout: Layout, scale: float, hot: float, cold: float, state: State, 
     price = OVERLOAD * scale
     annealing_kernel.anneal(
         layout.task, layout.rules, state, seed, MOVES, hot, cold,
-        LEAST_OVERLOAD * price, MOST_OVERLOAD * price,
+        CHEAPEST * price, DEAREST * price,
     )  # fmt: skip
 
 

@@ -34,10 +34,11 @@ NOISE = 8_192
 def rebuild(task: Task, state: State) -> None:
     """Work out anew what follows from slots and types."""
     slots = state.size.shape[0]
-    for array in (state.load, state.beside):
-        array[:] = 0.0
+    state.load[:] = 0.0
+    state.beside[:] = 0.0
     state.own[:] = 0.0
-    state.cost[:] = state.over[:] = 0.0
+    state.cost[:] = 0.0
+    state.over[:] = 0.0
     state.size[:] = 0
     state.free[:] = task.fleet
     for i in range(task.kind.shape[0]):
