@@ -1,4 +1,4 @@
-"""Simulated annealing replica by replica, where slowdowns are sums over pairs.
+"""Annealing replica by replica, where slowdowns are sums over pairs.
 
 Placements on the way may ask for a little more than a VM has, at a price that follows how often
 that happens (after the strategic oscillation of Glover 1989); a VM has the cheapest type that
@@ -12,38 +12,38 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from placer.solvers.annealing_layout import OVERLOAD, Layout
 from placer.solvers.annealing_types import State
 from placer.solvers.run import Run
 
-Floats = NDArray[np.float64]
-
-HOT, COLD = 0.12, 0.02
-"""Temperatures at the beginning and at the end of a search that cools, in VM costs."""
+HOT, COLD = 0.08, 0.02
+"""Temperatures at the beginning and at the end, in VM costs. In the heat a start is forgotten."""
 
 CHEAPEST, DEAREST = 0.1, 30.0
 """How far the price of asking too much may fall and rise, relative to the one at first."""
 
-MOVES = 300_000
-"""Moves of a search between two looks at the clock."""
+MOVES = 100_000
+"""Moves of one placement between two looks at the clock."""
 
-CHUNKS = 100
-"""Of a search without a clock."""
+CHUNKS, FEW = 100, 10
+"""How often so many placements are moved where there is no clock."""
 
-COOLEST, WARMEST, LEVELS = 0.035, 0.075, 10
-"""Temperatures that are kept side by side, in VM costs."""
+SLOWNESS = 12.0
+"""How many times each of as many placements is moved: both grow with the time there is."""
 
-WARMING = 0.4
-"""What part of a search that begins passes before placements change places."""
-
-REMEMBERED = 4
-"""Of so many of the coldest levels the contents on the way are promising."""
+REMEMBERED = 0.7
+"""From this share of a search on the contents of its placements are promising."""
 
 
-class Cooling:
-    """Annealing of one run's best placement from hot to cold, a search a worker."""
+class Annealing:
+    """Annealing of one run's batch by a population of placements that cools.
+
+    The colder it gets, the more often one that is dear gives way to a copy of one that is not, as
+    if it were in balance at each temperature (population annealing; Hukushima and Iba 2003). What
+    a placement becomes is decided in a narrow range of temperatures: many that pass through it
+    quickly, and a choice among them, come farther than one that does so slowly.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run, self._layout = run, Layout(run)
@@ -52,92 +52,59 @@ class Cooling:
     def improve(self, seconds: float) -> bool:
         """Cool once in about these seconds (a fixed number of moves without a limit).
 
-        Return whether that gained. The contents of the placements on the way are promising.
+        Return whether that gained. The contents of the placements at the end are promising.
         """
         run, layout = self._run, self._layout
-        before, scale = run.objective, layout.scale()
-        states = [layout.state(scale) for _ in range(max(1, run.options.workers))]
-        with run.at_most(seconds), ThreadPoolExecutor(len(states)) as pool:
+        before, scale, workers = run.objective, layout.scale(), max(1, run.options.workers)
+        hurry = np.isfinite(seconds)
+        states = [layout.state(scale) for _ in range(workers if hurry else FEW)]
+        with run.at_most(seconds), ThreadPoolExecutor(workers) as pool:
             for begin, end in shares(run, seconds):
-                hot, cold = (scale * HOT * (COLD / HOT) ** at for at in (begin, end))
-                chunk = partial(anneal, layout, scale, hot, cold)
+                hot, cold = (scale * temperature(share) for share in (begin, end))
+                chunk, began = partial(self._chunk, scale, hot, cold), run.seconds()
                 list(pool.map(chunk, states, seeds(self._rng, len(states))))
                 layout.offer(states)
-                if end > 0.5:
+                if hurry and begin == 0.0:
+                    self._multiply(states, seconds / (run.seconds() - began))
+                self._choose(states, 1.0 / cold - 1.0 / hot)
+                if end > REMEMBERED:
                     layout.remember(states)
         return run.objective != before
 
-
-class Tempering:
-    """Annealing of one run's best placement at several temperatures at once.
-
-    Placements that suit each other's temperature better change places (parallel tempering; Geyer
-    1991), so that what is found in the heat may cool, and the other way round. Each level begins
-    with a search of its own that cools. A search goes on where the last one ended, or begins anew
-    where that has gained nothing.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run, self._layout = run, Layout(run)
-        self._rng = np.random.default_rng(run.options.seed)
-        self._scale = self._layout.scale()
-        self._heat = self._scale * np.geomspace(COOLEST, WARMEST, LEVELS)
-        self._overload = np.full(LEVELS, OVERLOAD * self._scale)
-        self._states = [self._layout.state(self._scale) for _ in range(LEVELS)]
-        self._warm = False
-
-    def improve(self, seconds: float) -> bool:
-        """Search for about these seconds (a fixed number of moves without a limit).
-
-        Return whether that gained. The contents of cold placements on the way are promising.
-        """
-        run, before = self._run, self._run.objective
-        self._admit()
-        with run.at_most(seconds), ThreadPoolExecutor(max(1, run.options.workers)) as pool:
-            for number, (begin, _) in enumerate(shares(run, seconds)):
-                self._warm = self._warm or begin >= WARMING
-                heat = self._heat if self._warm else self._warming(begin / WARMING)
-                list(pool.map(self._chunk, range(LEVELS), heat, seeds(self._rng, LEVELS)))
-                self._layout.offer(self._states)
-                self._layout.remember(self._states[:REMEMBERED])
-                if self._warm:
-                    self._exchange(number % 2)
-        self._warm = self._warm and run.objective != before
-        return run.objective != before
-
-    def _warming(self, share: float) -> Floats:
-        """Return the temperatures after this share of the levels' own searches."""
-        hot = HOT * self._scale
-        heat: Floats = hot * (self._heat / hot) ** share
-        return heat
-
-    def _admit(self) -> None:
-        """Let the best placement take the coldest place, where another search has found it."""
-        objective, known = self._run.objective, min(state.now[2] for state in self._states)
-        if objective is not None and objective < known - 1e-9 * (1.0 + abs(known)):
-            self._states[0] = self._layout.state(self._scale)
-
-    def _chunk(self, level: int, heat: float, seed: int) -> None:
-        """Anneal what has this level; the price of overload belongs to the level."""
-        state = self._states[level]
+    def _chunk(self, scale: float, hot: float, cold: float, state: State, seed: int) -> None:
         if not self._run.should_stop():
-            state.now[1] = self._overload[level]
-            anneal(self._layout, self._scale, heat, heat, state, seed)
-            self._overload[level] = state.now[1]
+            anneal(self._layout, scale, hot, cold, state, seed)
 
-    def _exchange(self, first: int) -> None:
-        """Let neighbouring levels, from `first` on, exchange their placements at random.
+    def _multiply(self, states: list[State], chunks: float) -> None:
+        """Add as many copies as do well where there is time to move all of these `chunks` times."""
+        number = int(np.sqrt(chunks * len(states) / SLOWNESS))
+        scale = self._layout.scale()
+        for x in range(len(states), min(number, self._layout.most_states())):
+            states.append(self._layout.state(scale))
+            copy(states[x % len(states)], states[x])
 
-        The chance is the Metropolis one of the pair, each at its own price of overload.
-        """
-        over = np.array([state.over.sum() for state in self._states])
-        cost = np.array([state.now[0] for state in self._states]) - self._overload * over
-        for x in range(first, LEVELS - 1, 2):
-            y = x + 1
-            colder = (cost[x] - cost[y] + self._overload[x] * (over[x] - over[y])) / self._heat[x]
-            hotter = (cost[y] - cost[x] + self._overload[y] * (over[y] - over[x])) / self._heat[y]
-            if np.log(1.0 - self._rng.random()) < colder + hotter:
-                self._states[x], self._states[y] = self._states[y], self._states[x]
+    def _choose(self, states: list[State], colder: float) -> None:
+        """Let dear placements give way to copies of others; `colder`: by how much, inversely."""
+        cost = np.array([state.now[0] for state in states])
+        weight = np.exp(-colder * (cost - cost.min()))
+        marks = (self._rng.random() + np.arange(len(states))) / len(states)
+        chosen = np.searchsorted(np.cumsum(weight / weight.sum()), marks)
+        copies = np.bincount(np.minimum(chosen, len(states) - 1), minlength=len(states))
+        given_up = iter(np.flatnonzero(copies == 0).tolist())
+        for x in np.flatnonzero(copies > 1).tolist():
+            for _ in range(copies[x] - 1):
+                copy(states[x], states[next(given_up)])
+
+
+def temperature(share: float) -> float:
+    """Return the temperature after this share of a search, in VM costs."""
+    return 1.0 / (1.0 / HOT + share * (1.0 / COLD - 1.0 / HOT))
+
+
+def copy(source: State, target: State) -> None:
+    """Make one state equal to another."""
+    for these, those in zip(source, target, strict=True):
+        those[:] = these
 
 
 def anneal(layout: Layout, scale: float, hot: float, cold: float, state: State, seed: int) -> None:

@@ -149,6 +149,11 @@ class Layout:
             now=np.array([0.0, OVERLOAD * scale, objective, 0.0, 0.0, 0.0]),
         )
 
+    def most_states(self) -> int:
+        """Return how many states may be kept at once, for their size."""
+        classes, kinds, _ = self.task.demand.shape
+        return max(1, 2 * CELLS // (classes * len(self.task.kind) * kinds))
+
     def offer(self, states: list[State]) -> None:
         """Offer the best placements of searches, where they are better than the best so far."""
         run = self._run

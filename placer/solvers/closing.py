@@ -40,6 +40,9 @@ KEPT_OPEN = 4
 STEPS = 4
 """Searches for a better placement in a row before wider columns are looked at."""
 
+LAST_SHARE, LAST_LONGER = 0.5, 8.0
+"""Where only better placements are left to look for: of a search's time, and annealing's more."""
+
 ROUNDING_SHARE = 0.15
 ROUNDING_SECONDS = 1.2
 """The most that looking for placements near the linear values takes, where time is limited."""
@@ -119,7 +122,7 @@ class Closing:
         """Improve the incumbent by one search after another until time is over."""
         improving = self._searches(linear)
         while not self.run.should_stop():
-            improving.step(share_of(self.run))
+            improving.step(LAST_SHARE * share_of(self.run), LAST_LONGER)
 
     def _searches(self, linear: LinearBound) -> Improving:
         """Return the searches for better placements, which go on where they ended."""

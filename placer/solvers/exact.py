@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.annealing import Cooling
+from placer.solvers.annealing import Annealing
 from placer.solvers.annealing_layout import annealable
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.closing import Closing, share_of, take_infeasible
@@ -138,7 +138,7 @@ class Groups:
                 fill_guided(run)
         if np.isfinite(run.time_left()) and annealable(run):
             run.enter("annealing")
-            Cooling(run).improve(ANNEALING_SHARE * run.time_left())
+            Annealing(run).improve(ANNEALING_SHARE * run.time_left())
         if run.should_stop():
             return
         run.enter("first columns")
