@@ -8,7 +8,7 @@ from brute_force import brute_force
 from random_instances import random_instance
 
 from placer import Instance
-from placer.solvers import annealing, annealing_kernel
+from placer.solvers import annealing, annealing_kernel, slot_kernel
 from placer.solvers.annealing import Annealing
 from placer.solvers.annealing_layout import Layout, annealable, rents
 from placer.solvers.batch import compile_batch
@@ -119,6 +119,25 @@ def test_what_the_moves_count_is_the_objective(
         assert state.own == pytest.approx(own, abs=1e-6)
         assert state.over == pytest.approx(over, abs=1e-9)
     assert run.promising
+
+
+def test_a_limit_hides_no_type_that_costs_less() -> None:
+    layout = Layout(run_of(crowded(3)))
+    task, state = layout.task, layout.state(1.0)
+    annealing_kernel.rebuild(task, state)
+    rng = np.random.default_rng(0)
+    hidden = 0
+    for _ in range(300):
+        state.new_load[:] = rng.uniform(0.5, 6.0, state.new_load.shape)
+        state.new_own[:] = rng.uniform(0.0, 0.5, state.new_own.shape)
+        rent = float((task.rate * state.new_load).sum(axis=1).min())
+        looked_at = (task, state, 3, rent, float(state.new_own.min()))
+        best = slot_kernel.choose_type(*looked_at, np.inf)
+        limit = float(rng.uniform(0.5, 8.0))
+        expected = best if best[1] < limit else (-1, np.inf, 0.0)
+        assert slot_kernel.choose_type(*looked_at, limit) == expected
+        hidden += expected[0] < 0 <= best[0]
+    assert hidden > 20
 
 
 def test_rent_is_no_dearer_than_any_vm() -> None:

@@ -64,7 +64,7 @@ class Annealing:
                 chunk, began = partial(self._chunk, scale, hot, cold), run.seconds()
                 list(pool.map(chunk, states, seeds(self._rng, len(states))))
                 layout.offer(states)
-                if hurry and begin == 0.0:
+                if hurry and begin == 0.0 and not run.should_stop():
                     self._multiply(states, seconds / (run.seconds() - began))
                 self._choose(states, 1.0 / cold - 1.0 / hot)
                 if end > REMEMBERED:

@@ -174,11 +174,11 @@ def move(
         was_a, was_b, had = vm_type[a], vm_type[b], state.cost[a] + state.cost[b]
         count_type(free, was_a, 1)
         count_type(free, was_b, 1)
-        type_a, cost_a, over_a = rehouse(task, state, k, other, a)
+        type_a, cost_a, over_a = rehouse(task, state, k, other, a, limit - least_b)
         good, type_b, cost_b, over_b = cost_a + least_b < limit, -1, 0.0, 0.0
         if good:
             count_type(free, type_a, -1)
-            type_b, cost_b, over_b = rehouse(task, state, other, k, b)
+            type_b, cost_b, over_b = rehouse(task, state, other, k, b, limit - cost_a)
             count_type(free, type_a, 1)
         more = (type_a >= 0) + (type_b >= 0) - (was_a >= 0) - (was_b >= 0)
         dearer = difference(task.price, was_a, type_a) + difference(task.price, was_b, type_b)

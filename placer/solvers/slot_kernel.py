@@ -29,29 +29,33 @@ def first_dear(price: Floats, rent: float) -> int:
 
 
 @inlined
-def overload(capacity: Floats, load: Floats, t: int, c: int) -> float:
-    """Return how much more than it has is asked of type `t`, infinite where that is too much."""
+def overload(capacity: Floats, load: Floats, t: int, c: int, most: float) -> float:
+    """Return how much more than it has is asked of type `t`, infinite where that is too much.
+
+    It is too much where the sum exceeds `most`, too.
+    """
     over = 0.0
     for r in range(load.shape[1]):
         excess = load[c, r] - capacity[t, r]
         if excess > TOLERANCE:
             over += excess / capacity[t, r]
-            if excess > MOST_OVERLOAD * capacity[t, r]:
+            if excess > MOST_OVERLOAD * capacity[t, r] or over > most:
                 return np.inf
     return over
 
 
 @inlined
 def choose_type(
-    task: Task, state: State, size: int, rent: float, least: float
+    task: Task, state: State, size: int, rent: float, least: float, limit: float
 ) -> tuple[int, float, float]:
     """Return the cheapest type for the VM that is looked at, its cost, and its overload.
 
     rent, least: of its room and of its members, at the least in any class. Types that cost less
-    than the rent are overloaded by as much at the least: they come last, the dearest first.
+    than the rent are overloaded by as much at the least: they come last, the dearest first. The
+    cost is infinite where none is below the `limit`.
     """
     price, overload_price = task.price, state.now[1]
-    best, best_cost, best_over = -1, np.inf, 0.0
+    best, best_cost, best_over = -1, limit, 0.0
     dear = first_dear(price, rent)
     t, step = dear, 1
     while True:
@@ -63,12 +67,14 @@ def choose_type(
             break
         c = task.class_of[t]
         if size <= task.most[t] and state.free[t] > 0:
-            over = overload(task.capacity, state.new_load, t, c)
-            cost = price[t] + state.new_own[c] + overload_price * over
+            cost = price[t] + state.new_own[c]
+            most = (best_cost - cost) / overload_price
+            over = overload(task.capacity, state.new_load, t, c, most)
+            cost += overload_price * over
             if cost < best_cost:
                 best, best_cost, best_over = t, cost, over
         t += step
-    return best, best_cost, best_over
+    return best, best_cost if best >= 0 else np.inf, best_over
 
 
 @inlined
@@ -112,10 +118,13 @@ def least_after(task: Task, state: State, out: int, into: int, s: int) -> float:
 
 
 @inlined
-def rehouse(task: Task, state: State, out: int, into: int, s: int) -> tuple[int, float, float]:
+def rehouse(
+    task: Task, state: State, out: int, into: int, s: int, limit: float
+) -> tuple[int, float, float]:
     """Return type, cost and overload of slot `s` once kind `out` has left and `into` joined.
 
-    Without a type that holds it the cost is infinite; the bench and an empty slot need none.
+    Without a type that holds it below the `limit` the cost is infinite; the bench and an empty
+    slot need none.
     """
     members = state.size[s] - (out >= 0) + (into >= 0)
     t, value, over = -1, 0.0, 0.0
@@ -136,7 +145,7 @@ def rehouse(task: Task, state: State, out: int, into: int, s: int) -> tuple[int,
             own = least_of_class(task, state, c, out, into, s) - due
             state.new_own[c] = own
             rent, least = min(rent, due), min(least, own)
-        t, value, over = choose_type(task, state, members, rent, least)
+        t, value, over = choose_type(task, state, members, rent, least, limit)
     return t, value, over
 
 
