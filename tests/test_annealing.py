@@ -10,7 +10,9 @@ from random_instances import random_instance
 from placer import Instance
 from placer.solvers import annealing, annealing_kernel, slot_kernel
 from placer.solvers.annealing import Annealing
+from placer.solvers.annealing_fits import MOST_OVERLOAD
 from placer.solvers.annealing_layout import Layout, annealable, rents
+from placer.solvers.annealing_types import State, Task
 from placer.solvers.batch import compile_batch
 from placer.solvers.greedy import Greedy
 from placer.solvers.group_costs import GroupCosts
@@ -56,7 +58,14 @@ def test_annealing_keeps_every_rule_and_mostly_finds_what_brute_force_finds() ->
     assert best >= 0.8 * len(reached)
 
 
-def crowded(seed: int, *, slo: bool = False, bench: bool = False, scarce: bool = False) -> Instance:
+def crowded(
+    seed: int,
+    *,
+    slo: bool = False,
+    bench: bool = False,
+    scarce: bool = False,
+    more_types: int = 0,
+) -> Instance:
     rng = np.random.default_rng(seed)
     labels = [f"m{k}" for k in range(12)]
     pairs = {
@@ -76,6 +85,10 @@ def crowded(seed: int, *, slo: bool = False, bench: bool = False, scarce: bool =
                 {"name": "s", "capacity": {"cpu": 3}, "price": 1.0, "count": count},
                 {"name": "m", "capacity": {"cpu": 4}, "price": 1.2},
                 {"name": "l", "capacity": {"cpu": 7}, "price": 2.0, "max_models": 5},
+                *(
+                    {"name": f"x{x}", "capacity": {"cpu": 3 + 0.03 * x}, "price": 1 + 0.01 * x}
+                    for x in range(more_types)
+                ),
             ],
             "models": models,
             "interference": {
@@ -121,22 +134,38 @@ def test_what_the_moves_count_is_the_objective(
     assert run.promising
 
 
-def test_a_limit_hides_no_type_that_costs_less() -> None:
-    layout = Layout(run_of(crowded(3)))
+def cheapest(task: Task, state: State, size: int) -> tuple[int, float]:
+    """Return the cheapest type for the VM that is looked at, and its cost, by trying them all."""
+    found = [(-1, np.inf)]
+    for t, c in enumerate(task.class_of):
+        over = np.maximum(state.new_load[c] / task.capacity[t] - 1.0, 0.0)
+        if size <= task.most[t] and state.free[t] > 0 and (over <= MOST_OVERLOAD).all():
+            found.append((t, task.price[t] + state.new_own[c] + state.now[1] * over.sum()))
+    return min(found, key=lambda pair: pair[1])
+
+
+@pytest.mark.parametrize("types", [3, 150])
+def test_the_type_chosen_is_the_cheapest_below_the_limit(types: int) -> None:
+    layout = Layout(run_of(crowded(3, more_types=types - 3)))
     task, state = layout.task, layout.state(1.0)
     annealing_kernel.rebuild(task, state)
     rng = np.random.default_rng(0)
-    hidden = 0
-    for _ in range(300):
-        state.new_load[:] = rng.uniform(0.5, 6.0, state.new_load.shape)
-        state.new_own[:] = rng.uniform(0.0, 0.5, state.new_own.shape)
-        rent = float((task.rate * state.new_load).sum(axis=1).min())
-        looked_at = (task, state, 3, rent, float(state.new_own.min()))
-        best = slot_kernel.choose_type(*looked_at, np.inf)
-        limit = float(rng.uniform(0.5, 8.0))
-        expected = best if best[1] < limit else (-1, np.inf, 0.0)
-        assert slot_kernel.choose_type(*looked_at, limit) == expected
-        hidden += expected[0] < 0 <= best[0]
+    known = hidden = 0
+    for _ in range(400):
+        state.new_load[:] = rng.uniform(0.5, 9.0, state.new_load.shape)
+        state.new_own[:] = rng.uniform(-0.5, 0.5, state.new_own.shape)
+        state.now[1] = rng.choice([0.3, 3.0, 30.0])
+        expected, cost = cheapest(task, state, 3)
+        limit = float(rng.choice([np.inf, rng.uniform(0.5, 5.0)]))
+        chosen, found, over = slot_kernel.choose_type(task, state, 3, limit)
+        if cost >= limit:
+            assert (chosen, found, over) == (-1, np.inf, 0.0)
+            hidden += expected >= 0
+        else:
+            assert found == pytest.approx(cost, abs=1e-9)
+            assert state.free[chosen] > 0
+            known += 1
+    assert known > 50
     assert hidden > 20
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.problem import TOLERANCE
+from placer.solvers.annealing_fits import fits_of
 from placer.solvers.annealing_types import Rules, State, Task
 from placer.solvers.compiled import may_compile
 from placer.solvers.group_costs import most_members
@@ -92,6 +93,7 @@ class Layout:
             bench=np.zeros(batch.kinds) if bench is None else bench,
             effect=np.array([c.effect for c in classes]),
             slack=np.array([c.slack for c in classes]),
+            fits=fits_of(capacity, class_of[types]),
         )
 
     def _rules(self) -> Rules:

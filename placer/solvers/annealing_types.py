@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from placer.solvers.annealing_fits import Fits
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -22,7 +24,8 @@ class Task(NamedTuple):
     how many VMs there are; capacity (T, R); demand (C, K, R); rate (C, R): a rent of room at which
     no VM is cheaper than its capacity; lone (C, K): what a replica costs alone, with the rent of
     its room; pair (C, K, K): what two cost each other; bench (K,): what an unplaced replica costs.
-    effect (C, K, K), slack (C, K): what a co-runner adds to a slowdown, and how much may be added.
+    effect (C, K, K), slack (C, K): what a co-runner adds to a slowdown, and how much may be added;
+    fits: which types may hold a load.
     """
 
     kind: Ints
@@ -38,6 +41,7 @@ class Task(NamedTuple):
     bench: Floats
     effect: Floats
     slack: Floats
+    fits: Fits
 
 
 class Rules(NamedTuple):

@@ -6,26 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.problem import TOLERANCE
+from placer.solvers.annealing_fits import BITS, LEVELS, MOST_OVERLOAD
 from placer.solvers.annealing_types import State, Task
 from placer.solvers.jit import inlined
 
 Floats = NDArray[np.float64]
-
-MOST_OVERLOAD = 0.3
-"""How much more than its capacity a VM may be asked for on the way, relative to it."""
-
-
-@inlined
-def first_dear(price: Floats, rent: float) -> int:
-    """Return the first of the types, by ascending price, that costs `rent` or more."""
-    low, high = 0, price.shape[0]
-    while low < high:
-        middle = (low + high) // 2
-        if price[middle] < rent:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 @inlined
@@ -45,35 +30,45 @@ def overload(capacity: Floats, load: Floats, t: int, c: int, most: float) -> flo
 
 
 @inlined
-def choose_type(
-    task: Task, state: State, size: int, rent: float, least: float, limit: float
-) -> tuple[int, float, float]:
+def may_hold(task: Task, load: Floats, c: int, allowed: float, word: int) -> int:
+    """Return which types of class `c`, a word of bits, may be overloaded by no more than allowed.
+
+    Some of them may not hold the `load` (C, R) all the same, as levels of load are rough.
+    """
+    fits = task.fits
+    a = 0
+    while fits.allowance[a] < allowed and a < fits.allowance.shape[0] - 1:
+        a += 1
+    found: int = fits.every[c, word]
+    for r in range(load.shape[1]):
+        level = min(max(int(load[c, r] * fits.level[r]), 0), LEVELS - 1)
+        found &= fits.types[c, a, r, level, word]
+    return found
+
+
+@inlined
+def choose_type(task: Task, state: State, size: int, limit: float) -> tuple[int, float, float]:
     """Return the cheapest type for the VM that is looked at, its cost, and its overload.
 
-    rent, least: of its room and of its members, at the least in any class. Types that cost less
-    than the rent are overloaded by as much at the least: they come last, the dearest first. The
-    cost is infinite where none is below the `limit`.
+    The cost is infinite where none is below the `limit`.
     """
     price, overload_price = task.price, state.now[1]
     best, best_cost, best_over = -1, limit, 0.0
-    dear = first_dear(price, rent)
-    t, step = dear, 1
-    while True:
-        if step > 0 and (t == price.shape[0] or price[t] + least >= best_cost):
-            t, step = dear - 1, -1
-        if step < 0 and (
-            t < 0 or price[t] + least + overload_price * (rent / price[t] - 1.0) >= best_cost
-        ):
-            break
-        c = task.class_of[t]
-        if size <= task.most[t] and state.free[t] > 0:
-            cost = price[t] + state.new_own[c]
-            most = (best_cost - cost) / overload_price
-            over = overload(task.capacity, state.new_load, t, c, most)
-            cost += overload_price * over
-            if cost < best_cost:
-                best, best_cost, best_over = t, cost, over
-        t += step
+    for c in range(state.new_load.shape[0]):
+        own = state.new_own[c]
+        for word in range(task.fits.every.shape[1]):
+            t = word * BITS
+            allowed = (best_cost - own - price[t]) / overload_price
+            found = may_hold(task, state.new_load, c, allowed, word) if allowed > 0 else 0
+            while found > 0 and price[t] + own < best_cost:
+                if found & 1 and size <= task.most[t] and state.free[t] > 0:
+                    most = (best_cost - own - price[t]) / overload_price
+                    over = overload(task.capacity, state.new_load, t, c, most)
+                    cost = price[t] + own + overload_price * over
+                    if cost < best_cost:
+                        best, best_cost, best_over = t, cost, over
+                found >>= 1
+                t += 1
     return best, best_cost if best >= 0 else np.inf, best_over
 
 
@@ -131,7 +126,6 @@ def rehouse(
     if s == state.size.shape[0] - 1:
         value = on_bench(task, state, out, into)
     elif members > 0:
-        rent, least = np.inf, np.inf
         for c in range(state.own.shape[0]):
             due = 0.0
             for r in range(state.load.shape[2]):
@@ -142,10 +136,8 @@ def rehouse(
                     amount += task.demand[c, into, r]
                 state.new_load[c, r] = amount
                 due += task.rate[c, r] * amount
-            own = least_of_class(task, state, c, out, into, s) - due
-            state.new_own[c] = own
-            rent, least = min(rent, due), min(least, own)
-        t, value, over = choose_type(task, state, members, rent, least, limit)
+            state.new_own[c] = least_of_class(task, state, c, out, into, s) - due
+        t, value, over = choose_type(task, state, members, limit)
     return t, value, over
 
 
