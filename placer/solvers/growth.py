@@ -93,17 +93,10 @@ class GrowthPricing:
             if enough or not open_types or self.run.should_stop():
                 return
 
-    def by_member(self, prices: Prices, proven: float = -np.inf) -> float:
+    def by_member(self, prices: Prices) -> float:
         if not self._compiled():
-            return min(proven, 0.0)
-        worth = [PairPrices(self.run, types, prices) for types in self._classes]
-        return min(each.by_member(proven) for each in worth)
-
-    def none_below(self, prices: Prices, threshold: float) -> bool:
-        if not self._compiled():
-            return False
-        found = search_classes(self.run, self._classes, prices, threshold, KEPT, patient=True)
-        return found is not None and min(found[0], default=np.inf) >= threshold
+            return -np.inf
+        return min(PairPrices(self.run, types, prices).by_member() for types in self._classes)
 
     def takes_cuts(self) -> bool:
         return self._compiled()

@@ -162,12 +162,9 @@ class PairPrices:
                     bounds[size], found[size] = bound, rent
         return found, bounds
 
-    def by_member(self, proven: float) -> float:
-        """Return a lower bound of the reduced cost per member of any group.
-
-        proven: what no group is below.
-        """
-        bounds = np.maximum(self.rates_by_size()[1][1:], proven)
+    def by_member(self) -> float:
+        """Return a lower bound of the reduced cost per member of any group."""
+        bounds = self.rates_by_size()[1][1:]
         return float((bounds / np.arange(1, len(bounds) + 1)).min(initial=np.inf))
 
 

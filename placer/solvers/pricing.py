@@ -41,14 +41,8 @@ class Pricing(Protocol):
     def within(self, prices: Prices, window: float, limit: int) -> Columns | None:
         """Return every group whose reduced cost is at most `window`; None for over `limit`."""
 
-    def by_member(self, prices: Prices, proven: float = -np.inf) -> float:
-        """Return a quick lower bound of any group's reduced cost per member, weak as it may be.
-
-        proven: what no group is below.
-        """
-
-    def none_below(self, prices: Prices, threshold: float) -> bool:
-        """Return whether no group's reduced cost is below `threshold`; False where unknown."""
+    def by_member(self, prices: Prices) -> float:
+        """Return a quick lower bound of any group's reduced cost per member, weak as it may be."""
 
     def takes_cuts(self) -> bool:
         """Return whether what subset-row cuts say of groups is looked at."""
@@ -57,11 +51,8 @@ class Pricing(Protocol):
 class PoolPricing:
     """Prices every group of a list that holds them all, so what it finds is exact."""
 
-    def by_member(self, prices: Prices, proven: float = -np.inf) -> float:
-        return min(proven, 0.0)
-
-    def none_below(self, prices: Prices, threshold: float) -> bool:
-        return bool(self._reduced(prices).min(initial=np.inf) >= threshold)
+    def by_member(self, prices: Prices) -> float:
+        return float(min(self._reduced(prices).min(initial=np.inf), 0.0))
 
     def takes_cuts(self) -> bool:
         return True
