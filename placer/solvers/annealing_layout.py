@@ -109,12 +109,16 @@ class Layout:
         )
 
     def scale(self) -> float:
-        """Return what a VM of the best placement costs, if it has a price without its members."""
+        """Return what a VM of the best placement costs.
+
+        Where its members cost, or gain, more than its price, halfway between the two.
+        """
         best = self._run.best or {}
-        count = sum(best.values())
+        count = max(1, sum(best.values()))
         price = self._run.batch.price * self._run.batch.instance.objective.price
         spent = sum(float(price[t]) * n for (t, _), n in best.items())
-        return max((spent or abs(self._run.objective or 0.0)) / max(count, 1), 1e-9)
+        members = abs((self._run.objective or 0.0) - spent)
+        return max(spent, (spent + members) / 2.0, 1e-9) / count
 
     def state(self, scale: float) -> State:
         """Return the best placement as a state of the search."""
