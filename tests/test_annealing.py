@@ -201,6 +201,17 @@ def test_a_population_keeps_cheap_placements_and_gives_up_dear_ones() -> None:
     assert states[1].slot[0] != states[0].slot[0]
 
 
+def test_a_population_grows_by_copies_of_what_has_been_moved() -> None:
+    run = run_of(crowded(3))
+    search, layout = Annealing(run), Layout(run)
+    states = [layout.state(1.0) for _ in range(2)]
+    states[0].now[0], states[1].now[0] = 5.0, 7.0
+    search._multiply(states, 6.0 * annealing.SLOWNESS * 3.0)
+    assert [state.now[0] for state in states] == [5.0, 7.0, 5.0, 7.0, 5.0, 7.0]
+    states[0].slot[0] += 1
+    assert states[2].slot[0] != states[0].slot[0]
+
+
 def test_a_search_with_a_clock_moves_as_many_placements_as_it_has_time_for() -> None:
     run = run_of(crowded(5), workers=2)
     before = run.objective

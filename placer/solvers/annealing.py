@@ -77,11 +77,9 @@ class Annealing:
 
     def _multiply(self, states: list[State], chunks: float) -> None:
         """Add as many copies as do well where there is time to move all of these `chunks` times."""
-        number = int(np.sqrt(chunks * len(states) / SLOWNESS))
-        scale = self._layout.scale()
-        for x in range(len(states), min(number, self._layout.most_states())):
-            states.append(self._layout.state(scale))
-            copy(states[x % len(states)], states[x])
+        moved, number = list(states), int(np.sqrt(chunks * len(states) / SLOWNESS))
+        for x in range(len(moved), min(number, self._layout.most_states())):
+            states.append(State._make(array.copy() for array in moved[x % len(moved)]))
 
     def _choose(self, states: list[State], colder: float) -> None:
         """Let dear placements give way to copies of others; `colder`: by how much, inversely."""
