@@ -30,7 +30,8 @@ def run_of(instance: Instance, seed: int = 0, workers: int = 1) -> Run:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annealing, "CHUNKS", 12)
+    monkeypatch.setattr(annealing, "CHUNKS", 4)
+    monkeypatch.setattr(annealing, "ROUNDS", 4)
     monkeypatch.setattr(annealing, "MOVES", 20_000)
 
 
@@ -187,45 +188,71 @@ def test_the_same_seed_gives_the_same_placement() -> None:
     assert found[0] == found[1]
 
 
-def test_a_population_keeps_cheap_placements_and_gives_up_dear_ones() -> None:
-    run = run_of(crowded(3))
-    search, layout = Annealing(run), Layout(run)
-    states = [layout.state(1.0) for _ in range(6)]
-    for x, state in enumerate(states):
-        state.now[0] = float(x)
-    search._choose(states, 0.0)
-    assert [state.now[0] for state in states] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    search._choose(states, 50.0)
-    assert [state.now[0] for state in states] == [0.0] * 6
-    states[0].slot[0] += 1
-    assert states[1].slot[0] != states[0].slot[0]
-
-
-def test_a_population_grows_by_copies_of_what_has_been_moved() -> None:
-    run = run_of(crowded(3))
-    search, layout = Annealing(run), Layout(run)
+def bred(instance: Instance, seed: int = 0) -> tuple[Layout, list[State]]:
+    """Return a layout and two placements that differ."""
+    run = run_of(instance)
+    layout = Layout(run)
     states = [layout.state(1.0) for _ in range(2)]
-    states[0].now[0], states[1].now[0] = 5.0, 7.0
-    search._multiply(states, 6.0 * annealing.SLOWNESS * 3.0)
-    assert [state.now[0] for state in states] == [5.0, 7.0, 5.0, 7.0, 5.0, 7.0]
-    states[0].slot[0] += 1
-    assert states[2].slot[0] != states[0].slot[0]
+    for number, state in enumerate(states):
+        annealing.anneal(layout, 1.0, 0.5, 0.01, state, 2 * seed + number)
+    return layout, states
 
 
-def test_a_search_with_a_clock_moves_as_many_placements_as_it_has_time_for() -> None:
+def contents(layout: Layout, slot: np.ndarray, vm_type: np.ndarray) -> set[tuple[int, ...]]:
+    """Return which replicas, and which VM type before them, are together."""
+    bench = len(vm_type) - 1
+    return {
+        (int(vm_type[s]), *np.flatnonzero(slot == s).tolist()) for s in np.unique(slot) if s < bench
+    }
+
+
+@pytest.mark.parametrize("bench", [False, True])
+def test_a_child_has_half_of_one_and_what_is_left_of_the_other(bench: bool) -> None:
+    checked = 0
+    for seed in range(8):
+        layout, (one, other) = bred(crowded(seed, bench=bench), seed)
+        child = annealing.crossed(layout, one, other, np.random.default_rng(seed))
+        assert child.now[2] == np.inf
+        ours = contents(layout, child.slot, child.vm_type)
+        first = contents(layout, one.best_slot, one.best_type)
+        second = contents(layout, other.best_slot, other.best_type)
+        taken = ours & first
+        assert len(taken) >= (len(first) + 1) // 2
+        for vm_type, *members in ours - taken:
+            assert any(vm_type == t and set(members) <= set(those) for t, *those in second)
+        checked += 0 < len(ours - taken) and first != second
+        annealing_kernel.rebuild(layout.task, child)
+        assert child.now[5] == 0
+    assert checked > 3
+
+
+def test_a_child_that_takes_more_vms_than_there_are_is_one_parent_again() -> None:
+    layout, (one, other) = bred(crowded(3))
+    layout.rules = layout.rules._replace(max_vms=1)
+    child = annealing.crossed(layout, one, other, np.random.default_rng(0))
+    assert (child.slot == one.best_slot).all()
+    assert (child.vm_type == one.best_type).all()
+    child.slot[0] += 1
+    assert child.slot[0] != one.best_slot[0]
+
+
+def test_a_search_goes_on_from_the_best_of_the_one_before() -> None:
+    run = run_of(crowded(5))
+    search = Annealing(run)
+    search.improve(np.inf)
+    first = sorted({state.now[2] for state in search._parents})
+    assert first[0] == pytest.approx(run.objective)
+    assert len(search._parents) == annealing.FEW
+    search.improve(np.inf)
+    assert min(state.now[2] for state in search._parents) <= first[0] + TOLERANCE
+
+
+def test_a_search_with_a_clock_breeds_from_more() -> None:
     run = run_of(crowded(5), workers=2)
     before = run.objective
-    sizes = []
     search = Annealing(run)
-    choose = search._choose
-
-    def noted(states: list, colder: float) -> None:
-        sizes.append(len(states))
-        choose(states, colder)
-
-    search._choose = noted  # type: ignore[method-assign]
     search.improve(0.5)
     assert before is not None
     assert run.objective is not None
     assert run.objective <= before
-    assert max(sizes, default=2) >= 2
+    assert len(search._parents) == annealing.PARENTS

@@ -1,4 +1,4 @@
-"""Annealing replica by replica, where slowdowns are sums over pairs.
+"""Annealing replica by replica, where slowdowns are sums over pairs, of placements that are bred.
 
 Placements on the way may ask for a little more than a VM has, at a price that follows how often
 that happens (after the strategic oscillation of Glover 1989); a VM has the cheapest type that
@@ -9,100 +9,154 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from placer.solvers.annealing_layout import OVERLOAD, Layout
 from placer.solvers.annealing_types import State
 from placer.solvers.run import Run
 
-HOT, COLD = 0.08, 0.02
-"""Temperatures at the beginning and at the end, in VM costs. In the heat a start is forgotten."""
+Ints = NDArray[np.int64]
+
+HOT, WARM, COLD = 0.08, (0.03, 0.065), 0.02
+"""Temperatures, in VM costs: where a start is forgotten, the range where children begin, and the end.
+
+At which of them good VMs last and poor ones do not differs from batch to batch.
+"""
 
 CHEAPEST, DEAREST = 0.1, 30.0
 """How far the price of asking too much may fall and rise, relative to the one at first."""
 
 MOVES = 100_000
-"""Moves of one placement between two looks at the clock."""
+"""Moves of one placement between two looks at the clock: a chunk."""
 
-CHUNKS, FEW = 100, 10
-"""How often so many placements are moved where there is no clock."""
+PARENTS, FEW = 20, 10
+"""Placements that others are bred from; fewer where there is no clock."""
 
-SLOWNESS = 12.0
-"""How many times each of as many placements is moved: both grow with the time there is."""
+FIRST_SHARE = 0.05
+"""Of a search's time, what the first placements take. Each child is then moved as often."""
 
-REMEMBERED = 0.7
-"""From this share of a search on the contents of its placements are promising."""
+CHUNKS, ROUNDS = 25, 8
+"""How often a placement is moved, and how often all breed, where there is no clock."""
+
+KEPT = 0.5
+"""Of its places for parents, how many a search fills with the best of the one before."""
 
 
 class Annealing:
-    """Annealing of one run's batch by a population of placements that cools.
+    """Annealing of one run's batch: placements that cooled breed others, which cool in turn.
 
-    The colder it gets, the more often one that is dear gives way to a copy of one that is not, as
-    if it were in balance at each temperature (population annealing; Hukushima and Iba 2003). What
-    a placement becomes is decided in a narrow range of temperatures: many that pass through it
-    quickly, and a choice among them, come farther than one that does so slowly.
+    A child has half of the VMs of one parent and what that leaves of the other's, and takes the
+    place of the worse of the two (after the hybrid evolutionary algorithm of Galinier and Hao
+    1999). What both parents agree in lasts at the temperature where it begins to cool.
     """
 
     def __init__(self, run: Run) -> None:
         self._run, self._layout = run, Layout(run)
         self._rng = np.random.default_rng(run.options.seed)
+        self._parents: list[State] = []
 
     def improve(self, seconds: float) -> bool:
-        """Cool once in about these seconds (a fixed number of moves without a limit).
+        """Search for about these seconds (a fixed number of moves without a limit).
 
-        Return whether that gained. The contents of the placements at the end are promising.
+        Return whether that gained. The contents of what was bred are promising.
         """
-        run, layout = self._run, self._layout
-        before, scale, workers = run.objective, layout.scale(), max(1, run.options.workers)
-        hurry = np.isfinite(seconds)
-        states = [layout.state(scale) for _ in range(workers if hurry else FEW)]
+        run, before, rounds = self._run, self._run.objective, 0
+        scale, workers = self._layout.scale(), max(1, run.options.workers)
         with run.at_most(seconds), ThreadPoolExecutor(workers) as pool:
-            for begin, end in shares(run, seconds):
-                hot, cold = (scale * temperature(share) for share in (begin, end))
-                chunk, began = partial(self._chunk, scale, hot, cold), run.seconds()
-                list(pool.map(chunk, states, seeds(self._rng, len(states))))
-                layout.offer(states)
-                if hurry and begin == 0.0 and not run.should_stop():
-                    self._multiply(states, seconds / (run.seconds() - began))
-                self._choose(states, 1.0 / cold - 1.0 / hot)
-                if end > REMEMBERED:
-                    layout.remember(states)
+            chunks = self._begin(pool, scale, seconds)
+            while not run.should_stop() and (np.isfinite(seconds) or rounds < ROUNDS):
+                self._breed(pool, scale, chunks)
+                rounds += 1
         return run.objective != before
 
-    def _chunk(self, scale: float, hot: float, cold: float, state: State, seed: int) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> int:
+        """Cool new placements to breed from beside the best known; return in how many chunks."""
+        run, layout, chunks = self._run, self._layout, 0
+        number = max(PARENTS, 2 * run.options.workers) if np.isfinite(seconds) else FEW
+        number = min(number, layout.most_states())
+        best = layout.state(scale)
+        known = [state for state in self._parents if differs(state, [best])]
+        known = [best, *sorted(known, key=cost_of)][: max(1, int(KEPT * number))]
+        fresh = [unmoved(best, best.slot, best.vm_type) for _ in range(number - len(known))]
+        for begin, end in shares(run, FIRST_SHARE * seconds):
+            hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
+            list(pool.map(lambda state, seed: self._move(scale, hot, cold, state, seed),
+                          fresh, seeds(self._rng, len(fresh))))  # fmt: skip
+            layout.offer(fresh)
+            chunks += 1
+        self._parents = known + fresh
+        return chunks
+
+    def _breed(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> None:
+        """Let every parent have one child with another; those that are better replace one."""
+        parents, layout = self._parents, self._layout
+        order = self._rng.permutation(len(parents)).tolist()
+        couples = list(zip(order[::2], order[1::2], strict=False))
+        children = [crossed(layout, parents[x], parents[y], self._rng) for x, y in couples]
+        list(pool.map(lambda child, seed: self._cool(scale, chunks, child, seed),
+                      children, seeds(self._rng, len(children))))  # fmt: skip
+        layout.offer(children)
+        layout.remember(children)
+        for couple, child in zip(couples, children, strict=True):
+            worse = max(couple, key=lambda x: cost_of(parents[x]))
+            if cost_of(child) < cost_of(parents[worse]) and differs(child, parents):
+                parents[worse] = child
+
+    def _cool(self, scale: float, chunks: int, state: State, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        warm = rng.uniform(*WARM)
+        for x, own in enumerate(seeds(rng, chunks)):
+            hot, cold = (scale * temperature(warm, y / chunks) for y in (x, x + 1))
+            self._move(scale, hot, cold, state, own)
+
+    def _move(self, scale: float, hot: float, cold: float, state: State, seed: int) -> None:
         if not self._run.should_stop():
             anneal(self._layout, scale, hot, cold, state, seed)
 
-    def _multiply(self, states: list[State], chunks: float) -> None:
-        """Add as many copies as do well where there is time to move all of these `chunks` times."""
-        moved, number = list(states), int(np.sqrt(chunks * len(states) / SLOWNESS))
-        for x in range(len(moved), min(number, self._layout.most_states())):
-            states.append(State._make(array.copy() for array in moved[x % len(moved)]))
 
-    def _choose(self, states: list[State], colder: float) -> None:
-        """Let dear placements give way to copies of others; `colder`: by how much, inversely."""
-        cost = np.array([state.now[0] for state in states])
-        weight = np.exp(-colder * (cost - cost.min()))
-        marks = (self._rng.random() + np.arange(len(states))) / len(states)
-        chosen = np.searchsorted(np.cumsum(weight / weight.sum()), marks)
-        copies = np.bincount(np.minimum(chosen, len(states) - 1), minlength=len(states))
-        given_up = iter(np.flatnonzero(copies == 0).tolist())
-        for x in np.flatnonzero(copies > 1).tolist():
-            for _ in range(copies[x] - 1):
-                copy(states[x], states[next(given_up)])
+def cost_of(state: State) -> float:
+    """Return what the best placement costs that a search came through."""
+    return float(state.now[2])
 
 
-def temperature(share: float) -> float:
-    """Return the temperature after this share of a search, in VM costs."""
-    return 1.0 / (1.0 / HOT + share * (1.0 / COLD - 1.0 / HOT))
+def differs(state: State, others: list[State]) -> bool:
+    """Return whether no other costs the same."""
+    return not any(np.isclose(cost_of(state), cost_of(other), rtol=1e-9) for other in others)
 
 
-def copy(source: State, target: State) -> None:
-    """Make one state equal to another."""
-    for these, those in zip(source, target, strict=True):
-        those[:] = these
+def crossed(layout: Layout, one: State, other: State, rng: np.random.Generator) -> State:
+    """Return half of the VMs of one placement, and the other's without what is on these.
+
+    Where the fleet has fewer VMs than that takes, the one as it is.
+    """
+    bench = len(one.best_type) - 1
+    used = np.unique(one.best_slot[one.best_slot < bench])
+    taken = rng.permutation(used)[: (len(used) + 1) // 2]
+    of_one = np.isin(one.best_slot, taken)
+    names, slot = np.unique(
+        np.where(of_one, one.best_slot, len(one.best_type) + other.best_slot), return_inverse=True
+    )
+    vm_type = np.full(len(one.best_type), -1)
+    vm_type[: len(names)] = np.concatenate([one.best_type, other.best_type])[names]
+    slot[~of_one & (other.best_slot == bench)] = bench
+    if not layout.has(vm_type):
+        slot, vm_type = one.best_slot, one.best_type
+    return unmoved(one, slot, vm_type)
+
+
+def unmoved(state: State, slot: Ints, vm_type: Ints) -> State:
+    """Return a copy of a state that begins at another placement and has found none itself."""
+    begun = State._make(array.copy() for array in state)
+    begun.slot[:], begun.vm_type[:] = slot, vm_type
+    begun.now[2] = np.inf
+    return begun
+
+
+def temperature(hot: float, share: float) -> float:
+    """Return the temperature after this share of a search from `hot` to cold, in VM costs."""
+    return 1.0 / (1.0 / hot + share * (1.0 / COLD - 1.0 / hot))
 
 
 def anneal(layout: Layout, scale: float, hot: float, cold: float, state: State, seed: int) -> None:
@@ -117,7 +171,7 @@ def anneal(layout: Layout, scale: float, hot: float, cold: float, state: State, 
 
 
 def shares(run: Run, seconds: float) -> Iterator[tuple[float, float]]:
-    """Yield from which share of a search to which the next chunk goes, until time is over.
+    """Yield from which share of a cooling to which the next chunk goes, until time is over.
 
     Without a limit there are CHUNKS of them.
     """

@@ -144,7 +144,7 @@ def within_fleet(now: Floats, more: int, dearer: float, rules: Rules) -> bool:
 def keep_best(state: State) -> None:
     """Keep the placement at hand, which breaks no capacity, if it is the best so far."""
     now = state.now
-    if now[0] < now[2] - 1e-9 * (1.0 + abs(now[2])):
+    if now[0] < now[2] - 1e-9 * (1.0 + abs(now[0])):
         now[2] = now[0]
         for i in range(state.slot.shape[0]):
             state.best_slot[i] = state.slot[i]

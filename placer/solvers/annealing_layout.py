@@ -168,12 +168,18 @@ class Layout:
                 run.offer(self.placement(state.best_slot, state.best_type))
 
     def remember(self, states: list[State]) -> None:
-        """Keep contents of the placements at hand that are no overload, while they are few."""
+        """Keep the contents of what searches found as promising, while they are few."""
         promising = self._run.promising
         for state in states if len(promising) < MOST_PROMISING else ():
-            keep = (state.over <= 0)[state.slot]
-            contents = self.placement(np.where(keep, state.slot, -1), state.vm_type)
-            promising.update(dict.fromkeys(contents))
+            promising.update(dict.fromkeys(self.placement(state.best_slot, state.best_type)))
+
+    def has(self, vm_type: Ints) -> bool:
+        """Return whether the fleet has VMs of these types; -1 stands for none."""
+        task, rules = self.task, self.rules
+        asked = np.bincount(vm_type[vm_type >= 0], minlength=len(task.fleet))
+        if asked.sum() > rules.max_vms or asked @ task.price > rules.max_price:
+            return False
+        return bool((asked <= task.fleet).all())
 
     def placement(self, slot: Ints, vm_type: Ints) -> Assignment:
         """Return the VMs of a state; replicas in slot -1, or on the bench, are left out."""

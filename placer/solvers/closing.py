@@ -40,7 +40,7 @@ KEPT_OPEN = 4
 STEPS = 4
 """Searches for a better placement in a row before wider columns are looked at."""
 
-LAST_SHARE, LAST_LONGER = 0.5, 8.0
+LAST_SHARE, LAST_LONGER = 0.5, 16.0
 """Where only better placements are left to look for: of a search's time, and annealing's more."""
 
 ROUNDING_SHARE = 0.15
