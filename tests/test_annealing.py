@@ -220,7 +220,7 @@ def test_a_child_has_half_of_one_and_what_is_left_of_the_other(bench: bool) -> N
         assert len(taken) >= (len(first) + 1) // 2
         for vm_type, *members in ours - taken:
             assert any(vm_type == t and set(members) <= set(those) for t, *those in second)
-        checked += 0 < len(ours - taken) and first != second
+        checked += len(ours - taken) > 0 and first != second
         annealing_kernel.rebuild(layout.task, child)
         assert child.now[5] == 0
     assert checked > 3

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,10 @@ from placer.solvers.run import Run
 Ints = NDArray[np.int64]
 
 HOT, WARM, COLD = 0.08, (0.03, 0.065), 0.02
-"""Temperatures, in VM costs: where a start is forgotten, the range where children begin, and the end.
+"""Temperatures, in VM costs: where a start is forgotten, where children begin, and at the end.
 
-At which of them good VMs last and poor ones do not differs from batch to batch.
+Children begin anywhere in a range: where good VMs last and poor ones do not differs from batch to
+batch.
 """
 
 CHEAPEST, DEAREST = 0.1, 30.0
@@ -82,8 +84,8 @@ class Annealing:
         fresh = [unmoved(best, best.slot, best.vm_type) for _ in range(number - len(known))]
         for begin, end in shares(run, FIRST_SHARE * seconds):
             hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
-            list(pool.map(lambda state, seed: self._move(scale, hot, cold, state, seed),
-                          fresh, seeds(self._rng, len(fresh))))  # fmt: skip
+            move = partial(self._move, scale, hot, cold)
+            list(pool.map(move, fresh, seeds(self._rng, len(fresh))))
             layout.offer(fresh)
             chunks += 1
         self._parents = known + fresh
@@ -95,8 +97,8 @@ class Annealing:
         order = self._rng.permutation(len(parents)).tolist()
         couples = list(zip(order[::2], order[1::2], strict=False))
         children = [crossed(layout, parents[x], parents[y], self._rng) for x, y in couples]
-        list(pool.map(lambda child, seed: self._cool(scale, chunks, child, seed),
-                      children, seeds(self._rng, len(children))))  # fmt: skip
+        cool = partial(self._cool, scale, chunks)
+        list(pool.map(cool, children, seeds(self._rng, len(children))))
         layout.offer(children)
         layout.remember(children)
         for couple, child in zip(couples, children, strict=True):
