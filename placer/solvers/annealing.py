@@ -42,8 +42,14 @@ FIRST_SHARE = 0.05
 CHUNKS, ROUNDS = 25, 8
 """How often a placement is moved, and how often all breed, where there is no clock."""
 
-KEPT = 0.5
-"""Of its places for parents, how many a search fills with the best of the one before."""
+STALE, KEPT = 5, 0.5
+"""After so many rounds without better parents, which share of them stays beside new ones."""
+
+LONGER = 2.0
+"""With so many times the time of before all parents are new: hasty ones are too much alike."""
+
+JOINING = 0.5
+"""After this share of a search the best placement known joins; from the start, it takes over."""
 
 
 class Annealing:
@@ -58,42 +64,63 @@ class Annealing:
         self._run, self._layout = run, Layout(run)
         self._rng = np.random.default_rng(run.options.seed)
         self._parents: list[State] = []
+        self._horizon = 0.0
+        self._seconds = 0.0  # that moving all parents once takes
 
     def improve(self, seconds: float) -> bool:
         """Search for about these seconds (a fixed number of moves without a limit).
 
-        Return whether that gained. The contents of what was bred are promising.
+        Return whether that gained. It goes on from where the one before ended, unless there is
+        much more time now. The contents of what was bred are promising.
         """
-        run, before, rounds = self._run, self._run.objective, 0
-        scale, workers = self._layout.scale(), max(1, run.options.workers)
-        with run.at_most(seconds), ThreadPoolExecutor(workers) as pool:
-            chunks = self._begin(pool, scale, seconds)
-            while not run.should_stop() and (np.isfinite(seconds) or rounds < ROUNDS):
-                self._breed(pool, scale, chunks)
+        run, before, rounds, stale, joined = self._run, self._run.objective, 0, 0, False
+        hurry, scale, began = bool(np.isfinite(seconds)), self._layout.scale(), run.seconds()
+        with run.at_most(seconds), ThreadPoolExecutor(max(1, run.options.workers)) as pool:
+            if not self._parents or (hurry and seconds > LONGER * self._horizon):
+                self._parents, self._horizon = [], seconds
+                self._renew(pool, scale, FIRST_SHARE * seconds)
+            while not run.should_stop() and (hurry or rounds < ROUNDS):
+                share = (run.seconds() - began) / seconds if hurry else rounds / ROUNDS
+                if share >= JOINING and not joined:
+                    joined = True
+                    self._join(scale)
+                chunks = round(FIRST_SHARE * seconds / self._seconds) if hurry else CHUNKS
+                stale = 0 if self._breed(pool, scale, max(1, chunks)) else stale + 1
                 rounds += 1
+                if stale == STALE:
+                    stale = 0
+                    self._renew(pool, scale, FIRST_SHARE * seconds)
         return run.objective != before
 
-    def _begin(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> int:
-        """Cool new placements to breed from beside the best known; return in how many chunks."""
-        run, layout, chunks = self._run, self._layout, 0
+    def _join(self, scale: float) -> None:
+        """Let the best placement known take the place of the worst parent."""
+        best, parents = self._layout.state(scale), self._parents
+        if differs(best, parents):
+            parents[max(range(len(parents)), key=lambda x: cost_of(parents[x]))] = best
+
+    def _renew(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> None:
+        """Cool new parents within these seconds; the best of the old ones stay."""
+        run, layout, chunks, began = self._run, self._layout, 0, self._run.seconds()
         number = max(PARENTS, 2 * run.options.workers) if np.isfinite(seconds) else FEW
         number = min(number, layout.most_states())
-        best = layout.state(scale)
-        known = [state for state in self._parents if differs(state, [best])]
-        known = [best, *sorted(known, key=cost_of)][: max(1, int(KEPT * number))]
-        fresh = [unmoved(best, best.slot, best.vm_type) for _ in range(number - len(known))]
-        for begin, end in shares(run, FIRST_SHARE * seconds):
+        known = sorted(self._parents, key=cost_of)[: int(KEPT * number)]
+        start = layout.state(scale)
+        fresh = [unmoved(start, start.slot, start.vm_type) for _ in range(number - len(known))]
+        for begin, end in shares(run, seconds):
             hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
             move = partial(self._move, scale, hot, cold)
             list(pool.map(move, fresh, seeds(self._rng, len(fresh))))
             layout.offer(fresh)
             chunks += 1
         self._parents = known + fresh
-        return chunks
+        self._seconds = max(1e-6, (run.seconds() - began) / max(1, chunks) * number / len(fresh))
 
-    def _breed(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> None:
-        """Let every parent have one child with another; those that are better replace one."""
-        parents, layout = self._parents, self._layout
+    def _breed(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> bool:
+        """Let parents have children in pairs; those that are better replace one.
+
+        Return whether there were such.
+        """
+        parents, layout, better = self._parents, self._layout, False
         order = self._rng.permutation(len(parents)).tolist()
         couples = list(zip(order[::2], order[1::2], strict=False))
         children = [crossed(layout, parents[x], parents[y], self._rng) for x, y in couples]
@@ -104,7 +131,8 @@ class Annealing:
         for couple, child in zip(couples, children, strict=True):
             worse = max(couple, key=lambda x: cost_of(parents[x]))
             if cost_of(child) < cost_of(parents[worse]) and differs(child, parents):
-                parents[worse] = child
+                parents[worse], better = child, True
+        return better
 
     def _cool(self, scale: float, chunks: int, state: State, seed: int) -> None:
         rng = np.random.default_rng(seed)

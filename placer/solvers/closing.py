@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.errors import ConsistencyError
+from placer.solvers.annealing import Annealing
+from placer.solvers.annealing_layout import annealable
 from placer.solvers.column_generation import LinearBound
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
 from placer.solvers.improving import Improving
@@ -69,6 +71,7 @@ class Closing:
 
     def __init__(self, run: Run, rows: Rows, backend: Backend) -> None:
         self.run, self.rows, self.backend = run, rows, backend
+        self._annealing: Annealing | None = None
         self._improving: Improving | None = None
         self._too_many = self._too_hard = np.inf
 
@@ -124,10 +127,18 @@ class Closing:
         while not self.run.should_stop():
             improving.step(LAST_SHARE * share_of(self.run), LAST_LONGER)
 
+    def annealing(self) -> Annealing | None:
+        """Return the run's annealing, None where its batch is not one for it."""
+        if self._annealing is None and annealable(self.run):
+            self._annealing = Annealing(self.run)
+        return self._annealing
+
     def _searches(self, linear: LinearBound) -> Improving:
         """Return the searches for better placements, which go on where they ended."""
         if self._improving is None:
-            self._improving = Improving(self.run, self.rows, linear, self.recombine)
+            self._improving = Improving(
+                self.run, self.rows, linear, self.annealing(), self.recombine
+            )
         self._improving.linear = linear
         return self._improving
 

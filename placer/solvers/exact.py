@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.annealing import Annealing
 from placer.solvers.annealing_layout import annealable
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.closing import Closing, share_of, take_infeasible
@@ -36,7 +35,7 @@ SMALL_POOL = 2_000
 DESCENT_SECONDS = 0.4
 """The most that local search takes before the exact method begins, where time is limited."""
 
-ANNEALING_SHARE, IMPROVING_SHARE = 0.04, 0.2
+ANNEALING_SHARE, IMPROVING_SHARE = 0.08, 0.2
 FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
 """Of the time left, what each step may take before the linear bound is looked for."""
 
@@ -136,9 +135,10 @@ class Groups:
             run.enter("guided fill")
             with run.at_most(FILL_SHARE * run.time_left()):
                 fill_guided(run)
-        if np.isfinite(run.time_left()) and annealable(run):
+        annealing = closing.annealing() if np.isfinite(run.time_left()) else None
+        if annealing:
             run.enter("annealing")
-            Annealing(run).improve(ANNEALING_SHARE * run.time_left())
+            annealing.improve(ANNEALING_SHARE * run.time_left())
         if run.should_stop():
             return
         run.enter("first columns")
@@ -154,7 +154,7 @@ class Groups:
         run.promising.update(dict.fromkeys(linear.columns.states()))
         if not np.isfinite(run.time_left()) or run.should_stop():
             return
-        if annealable(run):
+        if annealing:
             seconds = FIRST_STEP
             with run.at_most(IMPROVING_SHARE * run.time_left()):
                 while not run.should_stop() and closing.improved(linear, seconds):

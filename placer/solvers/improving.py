@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 
 from placer.solvers.annealing import Annealing
-from placer.solvers.annealing_layout import annealable
 from placer.solvers.column_generation import LinearBound
 from placer.solvers.columns import Columns, columns_of, join
 from placer.solvers.diving import dive
@@ -38,13 +37,21 @@ class Improving:
     """The searches of one run that has a placement and a linear bound."""
 
     def __init__(
-        self, run: Run, rows: Rows, linear: LinearBound, choose: Callable[[Columns], object]
+        self,
+        run: Run,
+        rows: Rows,
+        linear: LinearBound,
+        annealing: Annealing | None,
+        choose: Callable[[Columns], object],
     ) -> None:
-        """`choose` offers the best placement made of given groups that it finds in time."""
+        """`choose` offers the best placement made of given groups that it finds in time.
+
+        annealing: where the batch is one for it.
+        """
         self._run, self._rows, self.linear, self._choose = run, rows, linear, choose
         self._rng = np.random.default_rng(run.options.seed + 1)
         self._neighbourhoods = Neighbourhoods(run, linear.guide)
-        self._annealing = Annealing(run) if annealable(run) else None
+        self._annealing = annealing
         self._dived: list[Columns] = []
         self._searches: dict[str, Callable[[float], None]] = {
             "neighbourhoods": self._near,
