@@ -65,7 +65,7 @@ class Annealing:
         self._rng = np.random.default_rng(run.options.seed)
         self._parents: list[State] = []
         self._horizon = 0.0
-        self._seconds = 0.0  # that moving all parents once takes
+        self._seconds = 1.0  # that a chunk takes, all workers together
 
     def improve(self, seconds: float) -> bool:
         """Search for about these seconds (a fixed number of moves without a limit).
@@ -84,13 +84,18 @@ class Annealing:
                 if share >= JOINING and not joined:
                     joined = True
                     self._join(scale)
-                chunks = round(FIRST_SHARE * seconds / self._seconds) if hurry else CHUNKS
-                stale = 0 if self._breed(pool, scale, max(1, chunks)) else stale + 1
+                stale = 0 if self._breed(pool, scale, self._chunks(seconds)) else stale + 1
                 rounds += 1
                 if stale == STALE:
                     stale = 0
                     self._renew(pool, scale, FIRST_SHARE * seconds)
         return run.objective != before
+
+    def _chunks(self, seconds: float) -> int:
+        """Return how often a child is moved: as often as parents in the beginning."""
+        if not np.isfinite(seconds):
+            return CHUNKS
+        return max(1, round(FIRST_SHARE * seconds / (self._seconds * len(self._parents))))
 
     def _join(self, scale: float) -> None:
         """Let the best placement known take the place of the worst parent."""
@@ -100,7 +105,7 @@ class Annealing:
 
     def _renew(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> None:
         """Cool new parents within these seconds; the best of the old ones stay."""
-        run, layout, chunks, began = self._run, self._layout, 0, self._run.seconds()
+        run, layout = self._run, self._layout
         number = max(PARENTS, 2 * run.options.workers) if np.isfinite(seconds) else FEW
         number = min(number, layout.most_states())
         known = sorted(self._parents, key=cost_of)[: int(KEPT * number)]
@@ -108,12 +113,11 @@ class Annealing:
         fresh = [unmoved(start, start.slot, start.vm_type) for _ in range(number - len(known))]
         for begin, end in shares(run, seconds):
             hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
-            move = partial(self._move, scale, hot, cold)
+            move, began = partial(self._move, scale, hot, cold), run.seconds()
             list(pool.map(move, fresh, seeds(self._rng, len(fresh))))
+            self._note_speed(began, len(fresh))
             layout.offer(fresh)
-            chunks += 1
         self._parents = known + fresh
-        self._seconds = max(1e-6, (run.seconds() - began) / max(1, chunks) * number / len(fresh))
 
     def _breed(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> bool:
         """Let parents have children in pairs; those that are better replace one.
@@ -124,8 +128,9 @@ class Annealing:
         order = self._rng.permutation(len(parents)).tolist()
         couples = list(zip(order[::2], order[1::2], strict=False))
         children = [crossed(layout, parents[x], parents[y], self._rng) for x, y in couples]
-        cool = partial(self._cool, scale, chunks)
+        cool, began = partial(self._cool, scale, chunks), self._run.seconds()
         list(pool.map(cool, children, seeds(self._rng, len(children))))
+        self._note_speed(began, chunks * len(children))
         layout.offer(children)
         layout.remember(children)
         for couple, child in zip(couples, children, strict=True):
@@ -133,6 +138,9 @@ class Annealing:
             if cost_of(child) < cost_of(parents[worse]) and differs(child, parents):
                 parents[worse], better = child, True
         return better
+
+    def _note_speed(self, began: float, chunks: int) -> None:
+        self._seconds = max(1e-9, (self._run.seconds() - began) / chunks)
 
     def _cool(self, scale: float, chunks: int, state: State, seed: int) -> None:
         rng = np.random.default_rng(seed)

@@ -42,8 +42,8 @@ KEPT_OPEN = 4
 STEPS = 4
 """Searches for a better placement in a row before wider columns are looked at."""
 
-LAST_SHARE, LAST_LONGER = 0.5, 16.0
-"""Where only better placements are left to look for: of a search's time, and annealing's more."""
+ANNEALED = 0.85
+"""Where only better placements are left to look for: annealing's share of the time."""
 
 ROUNDING_SHARE = 0.15
 ROUNDING_SECONDS = 1.2
@@ -122,10 +122,13 @@ class Closing:
         return groups
 
     def improve(self, linear: LinearBound) -> None:
-        """Improve the incumbent by one search after another until time is over."""
-        improving = self._searches(linear)
+        """Improve the incumbent until time is over, by annealing most of it."""
+        annealing = self.annealing()
+        if annealing is not None:
+            self.run.enter("annealing")
+            annealing.improve(ANNEALED * self.run.time_left())
         while not self.run.should_stop():
-            improving.step(LAST_SHARE * share_of(self.run), LAST_LONGER)
+            self.improved(linear, share_of(self.run))
 
     def annealing(self) -> Annealing | None:
         """Return the run's annealing, None where its batch is not one for it."""

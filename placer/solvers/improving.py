@@ -62,16 +62,13 @@ class Improving:
         self._ways = Ways(list(self._searches), self._rng)
         self._untried = [*list(self._searches)[1:], *self._searches]
 
-    def step(self, seconds: float, longer: float = LONGER) -> bool:
-        """Let one search run for about these seconds; return whether that gained.
-
-        Annealing runs so many times `longer`.
-        """
+    def step(self, seconds: float) -> bool:
+        """Let one search run for about these seconds, annealing LONGER; return whether it gained."""
         run = self._run
         before = run.objective
         name = self._untried.pop(0) if self._untried else self._ways.choose()
         run.enter(name)
-        seconds *= longer if name == "annealing" else 1.0
+        seconds *= LONGER if name == "annealing" else 1.0
         with run.at_most(seconds):
             self._searches[name](min(seconds, run.time_left()))
         gained = run.objective != before
