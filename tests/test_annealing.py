@@ -247,6 +247,27 @@ def test_a_search_goes_on_from_the_best_of_the_one_before() -> None:
     assert min(state.now[2] for state in search._parents) <= first[0] + TOLERANCE
 
 
+def test_parents_that_breed_nothing_better_make_room_for_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(annealing, "ROUNDS", annealing.STALE + 1)
+    search = Annealing(run_of(crowded(5)))
+    renewed: list[list[State]] = []
+    renew = search._renew
+
+    def noted(*given: object) -> None:
+        renewed.append(list(search._parents))
+        renew(*given)  # type: ignore[arg-type]
+
+    search._renew = noted  # type: ignore[method-assign]
+    search._breed = lambda *_: False  # type: ignore[method-assign]
+    search.improve(np.inf)
+    assert [len(parents) for parents in renewed] == [0, annealing.FEW]
+    old = sorted(renewed[1], key=annealing.cost_of)[: annealing.FEW // 2]
+    assert all(any(state is parent for parent in search._parents) for state in old)
+    assert len(search._parents) == annealing.FEW
+
+
 def test_a_search_with_a_clock_breeds_from_more() -> None:
     run = run_of(crowded(5), workers=2)
     before = run.objective

@@ -63,7 +63,10 @@ class Improving:
         self._untried = [*list(self._searches)[1:], *self._searches]
 
     def step(self, seconds: float) -> bool:
-        """Let one search run for about these seconds, annealing LONGER; return whether it gained."""
+        """Let one search run for about these seconds; return whether that gained.
+
+        Annealing runs LONGER.
+        """
         run = self._run
         before = run.objective
         name = self._untried.pop(0) if self._untried else self._ways.choose()
