@@ -198,7 +198,7 @@ def bred(instance: Instance, seed: int = 0) -> tuple[Layout, list[State]]:
     return layout, states
 
 
-def contents(layout: Layout, slot: np.ndarray, vm_type: np.ndarray) -> set[tuple[int, ...]]:
+def contents(slot: np.ndarray, vm_type: np.ndarray) -> set[tuple[int, ...]]:
     """Return which replicas, and which VM type before them, are together."""
     bench = len(vm_type) - 1
     return {
@@ -213,9 +213,9 @@ def test_a_child_has_half_of_one_and_what_is_left_of_the_other(bench: bool) -> N
         layout, (one, other) = bred(crowded(seed, bench=bench), seed)
         child = annealing.crossed(layout, one, other, np.random.default_rng(seed))
         assert child.now[2] == np.inf
-        ours = contents(layout, child.slot, child.vm_type)
-        first = contents(layout, one.best_slot, one.best_type)
-        second = contents(layout, other.best_slot, other.best_type)
+        ours = contents(child.slot, child.vm_type)
+        first = contents(one.best_slot, one.best_type)
+        second = contents(other.best_slot, other.best_type)
         taken = ours & first
         assert len(taken) >= (len(first) + 1) // 2
         for vm_type, *members in ours - taken:

@@ -140,7 +140,8 @@ class Annealing:
         return better
 
     def _note_speed(self, began: float, chunks: int) -> None:
-        self._seconds = max(1e-9, (self._run.seconds() - began) / chunks)
+        if not self._run.should_stop():  # else not all of them were moved
+            self._seconds = max(1e-9, (self._run.seconds() - began) / chunks)
 
     def _cool(self, scale: float, chunks: int, state: State, seed: int) -> None:
         rng = np.random.default_rng(seed)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.annealing_layout import annealable
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.closing import Closing, share_of, take_infeasible
 from placer.solvers.column_generation import ColumnGeneration, LinearBound
@@ -103,7 +102,7 @@ class Groups:
             return
         if linear is not None and linear.infeasible:
             take_infeasible(run)
-        elif linear is not None and self._hopeless(run, linear):
+        elif linear is not None and self._hopeless(run, linear, closing):
             closing.improve(linear)
         elif linear is not None:
             if pool is None and linear.converged:
@@ -123,9 +122,10 @@ class Groups:
         with run.at_most(COUNTING_SHARE * run.time_left()):
             return branch(run, generation, linear)
 
-    def _hopeless(self, run: Run, linear: LinearBound) -> bool:
+    def _hopeless(self, run: Run, linear: LinearBound, closing: Closing) -> bool:
         """Return whether only better placements are left to look for: the bound is not done."""
-        return not linear.converged and np.isfinite(run.time_left()) and annealable(run)
+        hurry = bool(np.isfinite(run.time_left()))
+        return not linear.converged and hurry and closing.annealing() is not None
 
     def _without_pool(self, run: Run, rows: Rows, pricing: Pricing, closing: Closing) -> None:
         """Look for good placements and a quick bound where groups are too many to list."""
@@ -154,7 +154,7 @@ class Groups:
         run.promising.update(dict.fromkeys(linear.columns.states()))
         if not np.isfinite(run.time_left()) or run.should_stop():
             return
-        if annealing:
+        if closing.annealing():
             seconds = FIRST_STEP
             with run.at_most(IMPROVING_SHARE * run.time_left()):
                 while not run.should_stop() and closing.improved(linear, seconds):
