@@ -20,7 +20,7 @@ from placer.solvers.run import Run
 
 Ints = NDArray[np.int64]
 
-HOT, WARM, COLD = 0.08, (0.03, 0.065), 0.02
+HOT, WARM, COLD = 0.08, (0.03, 0.045), 0.02
 """Temperatures, in VM costs: where a start is forgotten, where children begin, and at the end.
 
 Children begin anywhere in a range: where good VMs last and poor ones do not differs from batch to

@@ -84,11 +84,12 @@ class Closing:
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
         run = self.run
-        run.enter("integer columns")
-        hurry = np.isfinite(run.time_left())
-        most = max(ROUNDING_SECONDS, ROUNDING_SHARE * run.time_left()) if hurry else np.inf
-        with run.at_most(min(most, share_of(run))):
-            self._near_linear(linear)
+        if not self._few_may_help(pricing, linear):
+            run.enter("integer columns")
+            hurry = np.isfinite(run.time_left())
+            most = max(ROUNDING_SECONDS, ROUNDING_SHARE * run.time_left()) if hurry else np.inf
+            with run.at_most(min(most, share_of(run))):
+                self._near_linear(linear)
         effort = share_of(run)
         while not run.should_stop():
             window = np.inf if run.objective is None else self._window(linear)
@@ -108,6 +109,13 @@ class Closing:
             if run.objective == before and exhausted and not np.isfinite(run.time_left()):
                 return
             effort *= 2.0
+
+    def _few_may_help(self, pricing: Pricing, linear: LinearBound) -> bool:
+        """Return whether a proof is at hand: better placements use but few groups."""
+        objective = self.run.objective
+        if objective is None:
+            return False
+        return linear.within(pricing, objective + self._rounding(), NARROW_FROM - 1) is not None
 
     def _all_that_may_help(self, pricing: Pricing, linear: LinearBound) -> Columns | None:
         """Return every group of placements better than the incumbent, None if too many."""
