@@ -7,7 +7,7 @@ holds it. The moves themselves are compiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -113,10 +113,7 @@ class Annealing:
         fresh = [unmoved(start, start.slot, start.vm_type) for _ in range(number - len(known))]
         for begin, end in shares(run, seconds):
             hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
-            move, began = partial(self._move, scale, hot, cold), run.seconds()
-            list(pool.map(move, fresh, seeds(self._rng, len(fresh))))
-            self._note_speed(began, len(fresh))
-            layout.offer(fresh)
+            self._all(pool, partial(self._move, scale, hot, cold), fresh, len(fresh))
         self._parents = known + fresh
 
     def _breed(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> bool:
@@ -128,10 +125,7 @@ class Annealing:
         order = self._rng.permutation(len(parents)).tolist()
         couples = list(zip(order[::2], order[1::2], strict=False))
         children = [crossed(layout, parents[x], parents[y], self._rng) for x, y in couples]
-        cool, began = partial(self._cool, scale, chunks), self._run.seconds()
-        list(pool.map(cool, children, seeds(self._rng, len(children))))
-        self._note_speed(began, chunks * len(children))
-        layout.offer(children)
+        self._all(pool, partial(self._cool, scale, chunks), children, chunks * len(children))
         layout.remember(children)
         for couple, child in zip(couples, children, strict=True):
             worse = max(couple, key=lambda x: cost_of(parents[x]))
@@ -139,9 +133,19 @@ class Annealing:
                 parents[worse], better = child, True
         return better
 
-    def _note_speed(self, began: float, chunks: int) -> None:
+    def _all(
+        self,
+        pool: ThreadPoolExecutor,
+        search: Callable[[State, int], None],
+        states: list[State],
+        chunks: int,
+    ) -> None:
+        """Search from all states, each with a seed of its own, which takes so many chunks."""
+        began = self._run.seconds()
+        list(pool.map(search, states, seeds(self._rng, len(states))))
         if not self._run.should_stop():  # else not all of them were moved
             self._seconds = max(1e-9, (self._run.seconds() - began) / chunks)
+        self._layout.offer(states)
 
     def _cool(self, scale: float, chunks: int, state: State, seed: int) -> None:
         rng = np.random.default_rng(seed)
