@@ -105,6 +105,8 @@ def cases() -> list[Case]:
              {"kinds": 500, "replicas": 100_000, "degree": 6}),
         Case("1,000,000 of 200 kinds", "0.0001 %, 20 s", 20,
              {"kinds": 200, "replicas": 1_000_000}),
+        Case("10,000,000 of 200 kinds", "none", 30,
+             {"kinds": 200, "replicas": 10_000_000}, rivals=False),
         Case("100 distinct, scarce", "proved, 90 s", 90, {"kinds": 100, "scarce": True}),
         Case("300 distinct, scarce", "0.01 %, 360 s", 360, {"kinds": 300, "scarce": True}),
         Case("10,000 of 200 kinds, scarce", "0.0001 %, 30 s", 30,
