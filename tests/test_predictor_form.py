@@ -252,3 +252,4 @@ def test_a_rate_without_a_solo_run_takes_the_nearest(bounds: dict[str, BoundPred
     assert slow[0] < 0.9 * slow[1]
     # No run has a load between 5 requests/s and back to back, so 9 reads as the nearest does.
     assert slow[[1, 3]] == pytest.approx(slow[2], rel=0.1)
+    assert "outside" in "".join(bound.extrapolation(0, np.array([[0, 0]])))
