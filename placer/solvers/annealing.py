@@ -113,7 +113,7 @@ class Annealing:
         fresh = [unmoved(start, start.slot, start.vm_type) for _ in range(number - len(known))]
         for begin, end in shares(run, seconds):
             hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
-            self._all(pool, partial(self._move, scale, hot, cold), fresh, len(fresh))
+            self._search(pool, partial(self._move, scale, hot, cold), fresh, len(fresh))
         self._parents = known + fresh
 
     def _breed(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> bool:
@@ -125,7 +125,7 @@ class Annealing:
         order = self._rng.permutation(len(parents)).tolist()
         couples = list(zip(order[::2], order[1::2], strict=False))
         children = [crossed(layout, parents[x], parents[y], self._rng) for x, y in couples]
-        self._all(pool, partial(self._cool, scale, chunks), children, chunks * len(children))
+        self._search(pool, partial(self._cool, scale, chunks), children, chunks * len(children))
         layout.remember(children)
         for couple, child in zip(couples, children, strict=True):
             worse = max(couple, key=lambda x: cost_of(parents[x]))
@@ -133,7 +133,7 @@ class Annealing:
                 parents[worse], better = child, True
         return better
 
-    def _all(
+    def _search(
         self,
         pool: ThreadPoolExecutor,
         search: Callable[[State, int], None],

@@ -92,7 +92,7 @@ class Closing:
                 self._near_linear(linear)
         effort = share_of(run)
         while not run.should_stop():
-            window = np.inf if run.objective is None else self._window(linear)
+            window = self._ceiling() - linear.bound
             groups = self._all_that_may_help(pricing, linear)
             if (groups is None or len(groups) >= NARROW_FROM) and self._narrow(pricing, linear):
                 continue
@@ -112,15 +112,13 @@ class Closing:
 
     def _few_may_help(self, pricing: Pricing, linear: LinearBound) -> bool:
         """Return whether a proof is at hand: better placements use but few groups."""
-        objective = self.run.objective
-        if objective is None:
+        if self.run.objective is None:
             return False
-        return linear.within(pricing, objective + self._rounding(), NARROW_FROM - 1) is not None
+        return linear.within(pricing, self._ceiling(), NARROW_FROM - 1) is not None
 
     def _all_that_may_help(self, pricing: Pricing, linear: LinearBound) -> Columns | None:
         """Return every group of placements better than the incumbent, None if too many."""
-        objective = self.run.objective
-        ceiling = np.inf if objective is None else objective + self._rounding()
+        ceiling = self._ceiling()
         fewer = SHRINKAGE * (self._too_many - linear.bound)
         if np.isfinite(self._too_many) and not ceiling - linear.bound < fewer:
             return None
@@ -205,7 +203,7 @@ class Closing:
 
         def improved() -> None:
             nonlocal shrunk
-            if np.isfinite(window) and self._window(linear) < SHRINKAGE * window:
+            if np.isfinite(window) and self._ceiling() - linear.bound < SHRINKAGE * window:
                 shrunk = True
                 run.recess()
 
@@ -218,13 +216,13 @@ class Closing:
         """Look for placements among the columns; near the linear values where these are large."""
         self._integer(linear.columns, rounded_down(linear, len(linear.columns)))
 
-    def _window(self, linear: LinearBound) -> float:
-        assert self.run.objective is not None
-        objective = self.run.objective
-        return objective - linear.bound + self._rounding()
+    def _ceiling(self) -> float:
+        """Return what a placement no worse than the incumbent costs at the most, rounding included.
 
-    def _rounding(self) -> float:
-        return 1e-9 * max(1.0, abs(self.run.objective or 0.0))
+        Infinite where there is no incumbent.
+        """
+        objective = self.run.objective
+        return np.inf if objective is None else objective + 1e-9 * max(1.0, abs(objective))
 
     def _widen(self, pricing: Pricing, linear: LinearBound, seconds: float) -> bool:
         """Look for a better placement among more groups than the columns, without proof.
