@@ -171,10 +171,10 @@ def test_what_is_not_a_predictor_is_refused(predictor: Predictor, tmp_path: Path
     assert "not JSON" in refusal("[" * 100_000)
     assert "format: found 'list'" in refusal("[]")
     assert "format: found 'x'" in refusal(json.dumps({**data, "format": "x"}))
-    assert "newer placer" in refusal(json.dumps({**data, "version": 3}))
+    assert "newer placer" in refusal(json.dumps({**data, "version": 4}))
     assert "train it again" in refusal(json.dumps({**data, "version": 1}))
     assert "version: found True" in refusal(json.dumps({**data, "version": True}))
-    for part in ("metadata", "vocabulary", "known", "contention", "calibration", "model"):
+    for part in ("metadata", "vocabulary", "known", "calibration", "forms"):
         assert "is missing" in refusal(json.dumps({k: v for k, v in data.items() if k != part}))
         assert f"{part}: " in refusal(json.dumps({**data, part: 3}))
         assert f"{part}: " in refusal(json.dumps({**data, part: {"x": 1}}))

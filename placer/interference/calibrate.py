@@ -3,49 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from placer.interference.calibration import Calibration
-from placer.interference.features import build
+from placer.interference.forms import averaged, best_share
 from placer.interference.profiles import Vocabulary
-from placer.interference.training import Examples, Settings, fit, folds, without_models
+from placer.interference.training import Examples, Settings, fit, folds, without
 
-MODEL_FOLDS, VM_FOLDS, ENCODING_FOLDS = 4, 3, 4
+MODEL_FOLDS, FAMILY_FOLDS, VM_FOLDS, ENCODING_FOLDS, LEAST_FOLDS = 4, 6, 3, 4, 3
+KEPT_MIXES = 10  # of a VM type that is played nearly new
+TEMPERED = 0.5  # with one VM type fewer to learn from, the first form looks worse than it is
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Log slowdowns by each form (n, 2) of targets that the fit has not seen, NaN where it has.
+
+    `novelty` (n,) is the place in NOVELTIES of each target to the fit that it was held out of.
+    """
+
+    logs: np.ndarray
+    novelty: np.ndarray
+
+    def slowdown(self, shares: np.ndarray) -> np.ndarray:
+        """Return the predictions (n,), NaN where there is none."""
+        return np.exp(averaged(self.logs, shares[self.novelty]))
 
 
 def calibrate(
     vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
-) -> Calibration:
-    """Return the calibration from predictions of groups that the fit has not seen.
+) -> tuple[np.ndarray, Calibration]:
+    """Return the shares of the second form (5,), and the calibration of the upper bounds.
 
-    The scores by degree come from folds of mixes; those of strangers from folds of models and of
-    VM types; that of higher degrees from a fit without the largest degree.
+    Both come from predictions of groups that the fit has not seen. The scores by degree come from
+    folds of mixes; those of strangers from folds of models and of VM types; that of higher degrees
+    from a fit without the largest degree. Shares come from folds of mixes, models, families and VM
+    types, and of VM types but for a few mixes.
     """
-    if settings.calibration_folds < 2:
-        return Calibration.none()
     quicker = replace(settings, encoding_folds=min(settings.encoding_folds, ENCODING_FOLDS))
+    profiles, rows = examples.profiles, examples.rows
 
-    def held_out(masks: Iterable[np.ndarray]) -> np.ndarray:
-        found = np.full(len(examples.slowdown), np.nan)
+    def held_out(masks: Iterable[np.ndarray]) -> HeldOut:
+        found = HeldOut(np.full((len(rows.target), 2), np.nan), np.zeros(len(rows.target), int))
         for mask in masks:
-            if not mask.any() or mask.all():
-                continue
-            learned = fit(vocabulary, examples.take(~mask), quicker, seed, threads)
-            columns, terms = build(
-                vocabulary, examples.profiles, learned[0], examples.rows.take(mask)
-            )
-            found[mask] = learned[1].slowdown(columns.matrix(), terms.log())
+            if mask.any() and not mask.all():
+                learned = fit(vocabulary, examples.take(~mask), quicker, seed, threads)
+                held = rows.take(mask)
+                found.logs[mask] = learned.logs(vocabulary, profiles, held)
+                found.novelty[mask] = learned.novelty(profiles, held)
         return found
 
-    degree = examples.rows.degree()
-    fold = folds(examples.mix, settings.calibration_folds, seed + 1)
-    near = held_out([fold == one for one in range(fold.max() + 1)])
-    models = held_out(without_models(examples, MODEL_FOLDS, seed + 4))
-    vm = folds(examples.rows.vm, VM_FOLDS, seed + 5)
-    vms = held_out([vm == one for one in range(vm.max() + 1)])
+    def each(fold: np.ndarray) -> list[np.ndarray]:
+        return [fold == one for one in range(fold.max() + 1)]
+
+    near = held_out(each(folds(examples.mix, max(settings.calibration_folds, LEAST_FOLDS),
+                               seed + 1)))  # fmt: skip
+    models = held_out(without(examples, profiles.model, MODEL_FOLDS, seed + 4))
+    families = held_out(without(examples, profiles.family, FAMILY_FOLDS, seed + 6))
+    vm_fold = each(folds(rows.vm, VM_FOLDS, seed + 5))
+    vms = held_out(vm_fold)
+    nearly = held_out([fold & ~few_mixes(examples, seed + 7) for fold in vm_fold])
+    shares = shares_of(examples.slowdown, [near, models, families, vms, nearly])
+    if settings.calibration_folds < 2:
+        return shares, Calibration.none()
+    degree = rows.degree()
     above = held_out([degree == degree.max()])
-    return Calibration.of(
-        examples.slowdown, near, degree, {"model": models, "vm_type": vms, "degree": above}
+    strange = {"model": models, "vm_type": vms, "degree": above}
+    return shares, Calibration.of(
+        examples.slowdown,
+        near.slowdown(shares),
+        degree,
+        {name: held.slowdown(shares) for name, held in strange.items()},
     )
+
+
+def few_mixes(examples: Examples, seed: int) -> np.ndarray:
+    """Return a mask (n,) of the rows of a few mixes of each VM type."""
+    random = np.random.default_rng(seed)
+    found = np.zeros(len(examples.mix), dtype=bool)
+    for vm in np.unique(examples.rows.vm):
+        on_it = examples.rows.vm == vm
+        kept = random.permutation(np.unique(examples.mix[on_it]))[:KEPT_MIXES]
+        found |= on_it & np.isin(examples.mix, kept)
+    return found
+
+
+def shares_of(measured: np.ndarray, parts: list[HeldOut]) -> np.ndarray:
+    """Return the share for each of NOVELTIES, chosen on the targets held out for it.
+
+    Where those of a new family are too few, the share is that of a new model; else, where they are
+    too few, that of measured targets. The first form stands alone until the data speak.
+    """
+    shares = np.zeros(len(parts))
+    for sort, part in enumerate(parts):
+        of_sort = np.isfinite(part.logs).all(axis=1) & (part.novelty == sort)
+        found = best_share(measured[of_sort], part.logs[of_sort])
+        shares[sort] = shares[max(sort - 1, 0) if sort < 3 else 0] if found is None else found
+    shares[-1] *= TEMPERED
+    return shares

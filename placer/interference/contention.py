@@ -68,7 +68,8 @@ class Terms:
 class Contention:
     """Learned parameters: one vector, laid out by `layout`, and the scale of the regressors.
 
-    `support` (models + 1,) and `seen` (families + 1,) count the measurements of each.
+    `support` (models + 1,), `seen` (families + 1,) and `met` (VM types + 1,) count the measurements
+    of each.
     """
 
     sizes: tuple[int, int, int]  # models, families, VM types, without the unseen one
@@ -79,6 +80,7 @@ class Contention:
     high: np.ndarray
     support: np.ndarray
     seen: np.ndarray
+    met: np.ndarray
     theta: np.ndarray
 
     def place(self, name: str) -> int:
@@ -165,7 +167,7 @@ class Contention:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; parameters of 0 are left out."""
         at = np.flatnonzero(self.theta)
-        columns = ("centre", "spread", "low", "high", "support", "seen")
+        columns = ("centre", "spread", "low", "high", "support", "seen", "met")
         return {
             "sizes": list(self.sizes),
             "names": self.names,
@@ -179,7 +181,7 @@ class Contention:
         models, families, vms = (int(size) for size in data["sizes"])
         names = [str(name) for name in data["names"]]
         lengths = dict.fromkeys(("centre", "spread", "low", "high"), len(names))
-        lengths |= {"support": models + 1, "seen": families + 1}
+        lengths |= {"support": models + 1, "seen": families + 1, "met": vms + 1}
         arrays = {name: np.asarray(data[name], dtype=float) for name in lengths}
         for name, length in lengths.items():
             if arrays[name].shape != (length,) or not np.isfinite(arrays[name]).all():

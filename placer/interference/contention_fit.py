@@ -59,6 +59,7 @@ def fit_contention(
         high,
         support=np.bincount(profiles.model[rows.target], minlength=sizes[0] + 1).astype(float),
         seen=np.bincount(profiles.family[members], minlength=sizes[1] + 1).astype(float),
+        met=np.bincount(profiles.vm[rows.vm], minlength=sizes[2] + 1).astype(float),
         theta=prior.copy() if begin is None else begin.theta.copy(),
     )
     if len(slowdown):

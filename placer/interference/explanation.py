@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placer.interference.contention import form, utilisation
+from placer.interference.excess import excess_columns
 from placer.interference.features import build
 from placer.interference.profiles import Profiles, Rows
 
@@ -28,18 +29,36 @@ def explain_rows(
 
     `names` (K,) are the kinds in words. What the co-runners demand of the VM comes first, as it
     would slow a target of usual sensitivity down; then the target's own sensitivity and queueing;
-    then the trees' corrections ("learned: ..."), as Shapley values.
+    then the trees' corrections ("learned: ..."), as Shapley values; then those of the second form
+    ("by likeness: ..."). The logarithms of each form count as far as it is followed.
     """
-    columns, terms = build(predictor.vocabulary, profiles, predictor.contention, rows)
-    demands = predictor.contention.demands(predictor.vocabulary, profiles)
-    values = predictor.contention.globals()
+    first = by_contention(predictor, profiles, rows, names)
+    second = by_likeness(predictor, profiles, rows)
+    found = []
+    for one, other, share in zip(first, second, predictor.forms.share(profiles, rows), strict=True):
+        logs: defaultdict[str, float] = defaultdict(float)
+        for part, weight in ((one, 1.0 - share), (other, share)):
+            for name, value in part.items():
+                logs[name] += weight * value
+        found.append({name: float(np.exp(value)) for name, value in logs.items() if value != 0.0})
+    return found
+
+
+def by_contention(
+    predictor: Predictor, profiles: Profiles, rows: Rows, names: list[str]
+) -> list[dict[str, float]]:
+    """Return for each row the logarithms of the first form's drivers."""
+    forms = predictor.forms
+    columns, terms = build(predictor.vocabulary, profiles, forms.contention, rows)
+    demands = forms.contention.demands(predictor.vocabulary, profiles)
+    values = forms.contention.globals()
     present = rows.co >= 0
     usual = np.where(present, demands.demand[rows.co, rows.vm[:, None]], 0.0)
     usual *= np.exp(values["reaction"])
     load = utilisation(profiles, rows)
     crowding, light, _, _ = form(terms.own, usual.sum(axis=1), load, values)
-    by_trees = predictor.trees.contributions(columns.matrix())
-    found = []
+    by_trees = forms.trees.contributions(columns.matrix())
+    found: list[dict[str, float]] = []
     for row in range(len(rows.target)):
         logs: defaultdict[str, float] = defaultdict(float)
         share = usual[row] / max(usual[row].sum(), 1e-12)
@@ -54,7 +73,20 @@ def explain_rows(
         total = sum(logs.values())
         if total < 0.0:
             logs[LEAST] -= total
-        found.append({name: float(np.exp(value)) for name, value in logs.items() if value != 0.0})
+        found.append(logs)
+    return found
+
+
+def by_likeness(predictor: Predictor, profiles: Profiles, rows: Rows) -> list[dict[str, float]]:
+    """Return for each row the logarithms of the second form's drivers."""
+    columns = excess_columns(predictor.vocabulary, profiles, rows)
+    parts = predictor.forms.excess.contributions(columns.matrix(), rows.degree())
+    found: list[dict[str, float]] = []
+    for row in parts:
+        logs: defaultdict[str, float] = defaultdict(float)
+        for driver, value in zip([*columns.drivers, "degree"], row, strict=True):
+            logs[f"by likeness: {driver}"] += float(value)
+        found.append(logs)
     return found
 
 

@@ -103,7 +103,23 @@ def add_co_runners(
     columns: Columns, vocabulary: Vocabulary, profiles: Profiles, demands: Demands, rows: Rows
 ) -> None:
     """Add the sums, maxima and counts over co-runners."""
-    names, table = quantities(vocabulary, profiles, demands)
+    quantities = [("demand", demands.demand), ("sensitivity", demands.reaction)]
+    quantities += shared_quantities(vocabulary, profiles)
+    total = add_sums(columns, quantities, rows)
+    for name, values in measured_tables(vocabulary, profiles):
+        own = np.nan_to_num(values[rows.target, rows.vm])
+        columns.add(f"co-runners' {name}", f"group's {name}", own + total[name], 1)
+
+
+def add_sums(
+    columns: Columns, quantities: list[tuple[str, np.ndarray]], rows: Rows
+) -> dict[str, np.ndarray]:
+    """Add sums and maxima over co-runners of named tables (K, V); return the sums (n,) by name.
+
+    What is unknown or negative in a table counts as 0.
+    """
+    table = np.stack([values for _, values in quantities], axis=2)
+    table = np.maximum(np.where(np.isfinite(table), table, 0.0), 0.0)
     _, vms, size = table.shape
     padded = np.concatenate([table, np.zeros((1, vms, size))])  # -1 finds the zeros at the end
     total = np.zeros((len(rows.co), size))
@@ -112,27 +128,20 @@ def add_co_runners(
         one = padded[rows.co[:, place], rows.vm]
         total += one
         np.maximum(largest, one, out=largest)
-    for place, name in enumerate(names):
+    for place, (name, _) in enumerate(quantities):
         driver = f"co-runners' {name}" if " is " not in name else "which models run beside"
         columns.add(driver, f"co-runners' {name} sum", total[:, place], 1)
         if " is " not in name:
             columns.add(driver, f"co-runners' {name} max", largest[:, place], 1)
-    for name, values in measured_tables(vocabulary, profiles):
-        own = np.nan_to_num(values[rows.target, rows.vm])
-        sum_of_all = own + total[:, names.index(name)]
-        columns.add(f"co-runners' {name}", f"group's {name}", sum_of_all, 1)
+    return {name: total[:, place] for place, (name, _) in enumerate(quantities)}
 
 
-def quantities(
-    vocabulary: Vocabulary, profiles: Profiles, demands: Demands
-) -> tuple[list[str], np.ndarray]:
-    """Return what is summed over co-runners: names (Q,) and a table (K, V, Q), all >= 0."""
+def shared_quantities(vocabulary: Vocabulary, profiles: Profiles) -> list[tuple[str, np.ndarray]]:
+    """Return what is known of co-runners and can be summed: names and tables (K, V)."""
     shape = profiles.solo.shape
     fastest = np.concatenate([profiles.elsewhere, np.full((shape[0], 1), np.inf)], axis=1)
     best = np.fmin(np.fmin.reduce(fastest, axis=1)[:, None], profiles.solo)
     found: list[tuple[str, np.ndarray]] = [
-        ("demand", demands.demand),
-        ("sensitivity", demands.reaction),
         ("load", profiles.share()),
         ("solo throughput", 1.0 / profiles.solo),
         ("solo latency", profiles.solo),
@@ -145,9 +154,7 @@ def quantities(
         for code, value in enumerate(values):
             is_value = (profiles.texts[:, [place]] == code).astype(float)
             found.append((f"{name} is {value}", np.broadcast_to(is_value, shape)))
-    table = np.stack([values for _, values in found], axis=2)
-    finite = np.where(np.isfinite(table), table, 0.0)
-    return [name for name, _ in found], np.maximum(finite, 0.0)
+    return found
 
 
 def measured_tables(vocabulary: Vocabulary, profiles: Profiles) -> list[tuple[str, np.ndarray]]:

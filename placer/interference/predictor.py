@@ -3,7 +3,8 @@
 After Mendoza et al., "Interference-Aware Scheduling for Inference Serving" (EuroMLSys 2021,
 doi 10.1145/3437984.3458837), widened from pairs to groups of any co-location degree:
 slowdown = contention * exp(trees), where the contention is a formula of learned demands that holds
-for every degree, and the trees may only rise as co-runners are added.
+for every degree, and the trees may only rise as co-runners are added; averaged with a second form
+that knows no names of models, as far as held-out groups say (`forms`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,8 +24,7 @@ from placer.errors import InputError, near_name
 from placer.interference.bound_predictor import BoundPredictor
 from placer.interference.calibrate import calibrate
 from placer.interference.calibration import Calibration
-from placer.interference.contention import Contention
-from placer.interference.features import build
+from placer.interference.forms import Forms
 from placer.interference.measurements import Known, Measurements
 from placer.interference.profiles import (
     ModelProfile,
@@ -36,12 +36,12 @@ from placer.interference.profiles import (
     make_vocabulary,
 )
 from placer.interference.training import Settings, describe, fit, make_examples
-from placer.interference.trees import MANY, Trees
+from placer.interference.trees import MANY
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT, VERSION = "placer/predictor", 2
+FORMAT, VERSION = "placer/predictor", 3
 T = TypeVar("T")
 
 
@@ -52,15 +52,13 @@ class Predictor:
         self,
         known: Known,
         vocabulary: Vocabulary,
-        contention: Contention,
-        trees: Trees,
+        forms: Forms,
         calibration: Calibration,
         metadata: dict[str, Any],
     ) -> None:
         self.known = known
         self.vocabulary = vocabulary
-        self.contention = contention
-        self.trees = trees
+        self.forms = forms
         self.calibration = calibration
         self.metadata = metadata
 
@@ -82,10 +80,10 @@ class Predictor:
         examples = make_examples(vocabulary, known, measurements)
         # Threads wait for each other longer than they work until the data are large.
         threads = workers or (1 if len(examples.slowdown) < MANY else min(2, os.cpu_count() or 1))
-        calibration = calibrate(vocabulary, examples, settings, seed, threads)
-        contention, trees = fit(vocabulary, examples, settings, seed, threads)
+        shares, calibration = calibrate(vocabulary, examples, settings, seed, threads)
+        forms = replace(fit(vocabulary, examples, settings, seed, threads), shares=shares)
         metadata = describe(measurements, examples, settings, seed)
-        return Predictor(known, vocabulary, contention, trees, calibration, metadata)
+        return Predictor(known, vocabulary, forms, calibration, metadata)
 
     def knowing(self, measurements: Measurements) -> Predictor:
         """Return the same predictor, told the features and solo runs of further measurements.
@@ -93,9 +91,7 @@ class Predictor:
         What the training data say of a model, VM type or solo run stays; nothing is learned.
         """
         known = self.known.with_others(Known.of(measurements))
-        return Predictor(
-            known, self.vocabulary, self.contention, self.trees, self.calibration, self.metadata
-        )
+        return Predictor(known, self.vocabulary, self.forms, self.calibration, self.metadata)
 
     def bind(
         self, models: Sequence[ModelProfile], vm_types: Sequence[VmTypeProfile]
@@ -124,8 +120,7 @@ class Predictor:
 
     def predict(self, profiles: Profiles, rows: Rows) -> np.ndarray:
         """Return the mean slowdown (n,) of the rows' targets."""
-        columns, terms = build(self.vocabulary, profiles, self.contention, rows)
-        return self.trees.slowdown(columns.matrix(), terms.log())
+        return self.forms.slowdown(self.vocabulary, profiles, rows)
 
     def upper(
         self, profiles: Profiles, rows: Rows, mean: np.ndarray, quantile: float
@@ -148,7 +143,7 @@ class Predictor:
         models = [ModelProfile(name) for name in self.metadata["models"]]
         vm_types = [VmTypeProfile(name) for name in self.known.vm_types]
         profiles = compile_profiles(self.vocabulary, self.known, models, vm_types)
-        demands = self.contention.demands(self.vocabulary, profiles)
+        demands = self.forms.contention.demands(self.vocabulary, profiles)
         return pd.DataFrame({
             "vm_type": list(self.known.vm_types),
             "x": np.log(demands.own).mean(axis=0),
@@ -167,17 +162,16 @@ class Predictor:
 
     def to_json(self) -> dict[str, Any]:
         """Return the predictor as plain JSON data."""
-        model = self.trees.to_json()
+        forms = self.forms.to_json()
         return {
             "format": FORMAT,
             "version": VERSION,
             "metadata": self.metadata,
             "vocabulary": self.vocabulary.to_json(),
             "known": asdict(self.known),
-            "contention": self.contention.to_json(),
             "calibration": self.calibration.to_json(),
-            "checksum": checksum(model),
-            "model": model,
+            "checksum": checksum(forms),
+            "forms": forms,
         }
 
     def save(self, path: str | Path) -> None:
@@ -235,16 +229,15 @@ class Predictor:
         metadata = read_part(data, "metadata", read_metadata)
         vocabulary = read_part(data, "vocabulary", lambda part: Vocabulary(**part))
         known = read_part(data, "known", lambda part: Known(**part))
-        contention = read_part(data, "contention", Contention.from_json)
         calibration = read_part(data, "calibration", Calibration.from_json)
 
-        def read_trees(model: Any) -> Trees:
-            if checksum(model) != data.get("checksum"):
+        def read_forms(part: Any) -> Forms:
+            if checksum(part) != data.get("checksum"):
                 raise ValueError("the checksum does not fit")
-            return Trees.from_json(model)
+            return Forms.from_json(part)
 
-        trees = read_part(data, "model", read_trees)
-        return Predictor(known, vocabulary, contention, trees, calibration, metadata)
+        forms = read_part(data, "forms", read_forms)
+        return Predictor(known, vocabulary, forms, calibration, metadata)
 
 
 def check_header(data: Any) -> None:

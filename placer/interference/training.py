@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from placer._version import __version__
 from placer.errors import InputError
-from placer.interference.contention import Contention
 from placer.interference.contention_fit import fit_contention
+from placer.interference.excess import Excess, excess_columns, excess_goal
 from placer.interference.features import build
+from placer.interference.forms import NOVELTIES, Forms
 from placer.interference.measurements import Known, Measurements
 from placer.interference.profiles import (
     ModelProfile,
@@ -40,6 +41,10 @@ class Settings:
     unseen_weight: float = 0.15  # weight of the copies of rows whose models are played unseen
     encoding_folds: int = 8
     calibration_folds: int = 5
+
+    def of_excess(self) -> Settings:
+        """Return the settings for the trees of the second form, which correct nothing."""
+        return replace(self, column_share=0.5, least_weight=10.0, turning_point=0.5)
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,12 @@ def folds(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def fit(
     vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
-) -> tuple[Contention, Trees]:
-    """Fit the contention, then the trees on the contention of fits that have not seen their row."""
+) -> Forms:
+    """Fit both forms; the shares, which only held-out groups can tell, are those of the first."""
     profiles, rows, slowdown = examples.profiles, examples.rows, examples.slowdown
     contention = fit_contention(vocabulary, profiles, rows, slowdown)
     matrices, logs, places, weights = [], [], [], []
+    # The trees learn on the contention of fits that have not seen their row.
     for held, weight in parts_to_encode(examples, settings, seed):
         rest = fit_contention(
             vocabulary, profiles, rows.take(~held), slowdown[~held], begin=contention
@@ -119,7 +125,22 @@ def fit(
         seed,
         threads,
     )
-    return contention, Trees(booster)
+    excess = fit_excess(vocabulary, examples, settings.of_excess(), seed, threads)
+    return Forms(contention, Trees(booster), excess, np.zeros(len(NOVELTIES)))
+
+
+def fit_excess(
+    vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
+) -> Excess:
+    """Fit the second form."""
+    columns = excess_columns(vocabulary, examples.profiles, examples.rows)
+    goal = excess_goal(examples.slowdown, examples.rows.degree())
+    base = float(np.median(goal))
+    weight = np.ones(len(goal))
+    booster = boost(
+        columns.matrix(), columns.constraints, goal - base, weight, settings, seed, threads
+    )
+    return Excess(Trees(booster), base)
 
 
 def parts_to_encode(
@@ -133,17 +154,17 @@ def parts_to_encode(
     fold = folds(examples.mix, settings.encoding_folds, seed + 2)
     parts = [(fold == one, 1.0) for one in range(fold.max() + 1)]
     if settings.unseen_weight > 0:
-        touched = without_models(examples, settings.encoding_folds, seed + 3)
+        touched = without(examples, examples.profiles.model, settings.encoding_folds, seed + 3)
         parts.extend((held, settings.unseen_weight) for held in touched)
     return parts
 
 
-def without_models(examples: Examples, count: int, seed: int) -> list[np.ndarray]:
-    """Return for each fold of models a mask (n,) of the rows that have one of them."""
-    rows, model = examples.rows, examples.profiles.model
-    fold = folds(np.arange(model.max() + 1), count, seed)
-    of_co = np.where(rows.co >= 0, fold[model[rows.co]], -1)
-    of_target = fold[model[rows.target]]
+def without(examples: Examples, code: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
+    """Return for each fold of the kinds' codes (K,) a mask (n,) of the rows that have one of it."""
+    rows = examples.rows
+    fold = folds(np.arange(code.max() + 1), count, seed)
+    of_co = np.where(rows.co >= 0, fold[code[rows.co]], -1)
+    of_target = fold[code[rows.target]]
     masks = [(of_target == one) | (of_co == one).any(axis=1) for one in range(fold.max() + 1)]
     return [mask for mask in masks if mask.any() and not mask.all()]
 

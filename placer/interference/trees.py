@@ -1,4 +1,4 @@
-"""The boosted trees that correct the contention, for every co-location degree and VM type."""
+"""Boosted trees that are grown monotone, asked in batches, explained, and written as JSON."""
 
 from __future__ import annotations
 
@@ -14,28 +14,25 @@ MANY = 20_000  # rows from which a second thread pays
 
 @dataclass(frozen=True)
 class Trees:
-    """The boosted trees with the form around them."""
+    """The boosted trees of one form of a prediction, for every degree and VM type."""
 
     booster: Any
 
-    def slowdown(self, features: np.ndarray, contention: np.ndarray) -> np.ndarray:
-        """Return max(1, contention * exp(trees)) (n,) for float32 features (n, columns).
-
-        `contention` (n,) is the logarithm of the slowdown that the trees correct.
-        """
+    def margin(self, features: np.ndarray) -> np.ndarray:
+        """Return the sum of the trees (n,) for float32 features (n, columns)."""
         if not len(features):
-            return np.ones(0)
+            return np.zeros(0)
         self.booster.set_param(
             {"nthread": 1 if len(features) < MANY else min(2, os.cpu_count() or 1)}
         )
-        margin = self.booster.inplace_predict(features, predict_type="margin")
-        return np.maximum(np.exp(contention + margin.astype(np.float64)), 1.0)
+        found = self.booster.inplace_predict(features, predict_type="margin")
+        return np.asarray(found, dtype=np.float64)
 
     def contributions(self, features: np.ndarray) -> np.ndarray:
-        """Return what each feature adds to the trees' logarithm (n, columns + 1).
+        """Return what each feature adds to the sum of the trees (n, columns + 1).
 
-        Shapley values; the last column is the same for every row, and a row adds up to the trees'
-        value.
+        Shapley values; the last column is the same for every row, and a row adds up to the sum of
+        the trees.
         """
         import xgboost
 

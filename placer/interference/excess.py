@@ -1,0 +1,91 @@
+"""The second form of a prediction, from what is known of models and VMs and no names of models.
+
+slowdown = 1 + (degree - 1) * exp(trees), the trees telling what one co-runner adds on the average.
+It knows less than the contention where a model was measured in many groups, and carries further
+where a model, or its whole family, was not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from placer.interference.features import Columns, add_sums, shared_quantities
+from placer.interference.profiles import Profiles, Rows, Vocabulary
+from placer.interference.regressors import regressors
+from placer.interference.trees import Trees
+
+LEAST = 0.02  # what a co-runner adds at the least, so that its logarithm is learned
+FAMILY_MARKS = ("gain ",)  # regressors that tell families apart more than they tell of them
+
+
+def excess_columns(vocabulary: Vocabulary, profiles: Profiles, rows: Rows) -> Columns:
+    """Return the feature columns of the rows; those of co-runners rise with every co-runner."""
+    columns = Columns()
+    mine, its_vm, its_load = "the target's profile", "the VM type", "the target's load"
+    with np.errstate(divide="ignore", invalid="ignore"):
+        names, table = regressors(vocabulary, profiles)
+        for place, name in enumerate(names):
+            if not name.startswith(FAMILY_MARKS):
+                driver = its_vm if name.startswith("vm ") else mine
+                columns.add(driver, name, table[rows.target, rows.vm, place])
+        columns.add(its_load, "load", profiles.load[rows.target, rows.vm])
+        columns.add(its_load, "closed loop", profiles.closed[rows.target])
+        family = f"{vocabulary.family_column} is "
+        quantities = [one for one in shared_quantities(vocabulary, profiles)
+                      if not one[0].startswith(family)]  # fmt: skip
+        for place, name in enumerate(vocabulary.vm_types):
+            beside = profiles.elsewhere[:, [place]]
+            quantities.append((f"gain on {name}", profiles.solo / beside))
+            quantities.append((f"loss on {name}", beside / profiles.solo))
+    add_sums(columns, quantities, rows)
+    return columns
+
+
+def excess_goal(slowdown: np.ndarray, degree: np.ndarray) -> np.ndarray:
+    """Return the logarithm (n,) of what each co-runner adds on the average, not below LEAST."""
+    return np.log(np.maximum((slowdown - 1.0) / (degree - 1.0), LEAST))
+
+
+@dataclass(frozen=True)
+class Excess:
+    """The trees, and the logarithm `base` that they correct."""
+
+    trees: Trees
+    base: float
+
+    def log_slowdown(self, features: np.ndarray, degree: np.ndarray) -> np.ndarray:
+        """Return log(1 + (degree - 1) exp(base + trees)) (n,) for float32 features (n, columns)."""
+        return grown(degree, self.base + self.trees.margin(features))
+
+    def contributions(self, features: np.ndarray, degree: np.ndarray) -> np.ndarray:
+        """Return what each feature adds to the log slowdown (n, columns + 1).
+
+        The Shapley values of the trees, scaled so that a row adds up to the log slowdown; the last
+        column is that of a usual target in company of this degree.
+        """
+        shapley = self.trees.contributions(features)
+        usual = grown(degree, self.base + shapley[:, -1])
+        whole = grown(degree, self.base + shapley.sum(axis=1))
+        moved = shapley[:, :-1].sum(axis=1)
+        scale = np.divide(whole - usual, moved, out=np.zeros(len(moved)), where=moved != 0.0)
+        return np.column_stack([shapley[:, :-1] * scale[:, None], whole - (moved * scale)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"base": self.base, "trees": self.trees.to_json()}
+
+    @staticmethod
+    def from_json(data: Any) -> Excess:
+        """Build from `to_json` data; raises KeyError, TypeError or ValueError."""
+        base = float(data["base"])
+        if not np.isfinite(base):
+            raise ValueError("base is not finite")
+        return Excess(Trees.from_json(data["trees"]), base)
+
+
+def grown(degree: np.ndarray, log_each: np.ndarray) -> np.ndarray:
+    """Return log(1 + (degree - 1) exp(log_each)) (n,)."""
+    return np.log1p((degree - 1.0) * np.exp(np.minimum(log_each, 30.0)))

@@ -1,0 +1,104 @@
+"""The two forms of a prediction, and how far each is followed.
+
+The first is the contention of learned demands, corrected by trees; the second (`excess`) knows no
+names of models. Their logarithms are averaged, with shares that were chosen on held-out groups for
+targets measured in groups, for models that never were, for whole families that never were, for VM
+types that never were, and for VM types that hardly were. The share depends on the target and its VM
+alone, so that one more co-runner never lowers a prediction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from placer.interference.contention import Contention
+from placer.interference.excess import Excess, excess_columns
+from placer.interference.features import build
+from placer.interference.profiles import Profiles, Rows, Vocabulary
+from placer.interference.trees import Trees
+
+NOVELTIES = ("measured", "new model", "new family", "new VM type", "nearly new VM type")
+HARDLY = 0.2  # a VM type with a smaller share of the most measured one's targets is nearly new
+CANDIDATES = np.linspace(0.0, 1.0, 21)
+FEWEST = 20  # held-out targets below which a share is not chosen
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Both forms, and the `shares` (5,) of the second by novelty of the target."""
+
+    contention: Contention
+    trees: Trees
+    excess: Excess
+    shares: np.ndarray
+
+    def logs(self, vocabulary: Vocabulary, profiles: Profiles, rows: Rows) -> np.ndarray:
+        """Return the log slowdown by each form (n, 2), 0 or more."""
+        if not len(rows.target):
+            return np.zeros((0, 2))
+        columns, terms = build(vocabulary, profiles, self.contention, rows)
+        first = np.maximum(terms.log() + self.trees.margin(columns.matrix()), 0.0)
+        plain = excess_columns(vocabulary, profiles, rows).matrix()
+        return np.column_stack([first, self.excess.log_slowdown(plain, rows.degree())])
+
+    def novelty(self, profiles: Profiles, rows: Rows) -> np.ndarray:
+        """Return for each target (n,) its place in NOVELTIES."""
+        seen = self.contention
+        model, family = profiles.model[rows.target], profiles.family[rows.target]
+        found = np.where(seen.support[model] == 0, 1, 0)
+        found = np.where(seen.seen[family] == 0, 2, found)
+        met = seen.met[profiles.vm[rows.vm]]
+        found = np.where(met < HARDLY * seen.met.max(), 4, found)
+        return np.where(met == 0, 3, found)
+
+    def share(self, profiles: Profiles, rows: Rows) -> np.ndarray:
+        """Return how far the second form is followed for each target (n,)."""
+        found: np.ndarray = self.shares[self.novelty(profiles, rows)]
+        return found
+
+    def slowdown(self, vocabulary: Vocabulary, profiles: Profiles, rows: Rows) -> np.ndarray:
+        """Return the slowdown (n,), 1 or more."""
+        logs = self.logs(vocabulary, profiles, rows)
+        return np.exp(averaged(logs, self.share(profiles, rows)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            "contention": self.contention.to_json(),
+            "trees": self.trees.to_json(),
+            "excess": self.excess.to_json(),
+            "shares": dict(zip(NOVELTIES, self.shares.tolist(), strict=True)),
+        }
+
+    @staticmethod
+    def from_json(data: Any) -> Forms:
+        """Build from `to_json` data; raises KeyError, TypeError, ValueError or IndexError."""
+        shares = np.array([float(data["shares"][name]) for name in NOVELTIES])
+        if not ((shares >= 0.0) & (shares <= 1.0)).all():
+            raise ValueError("shares are not between 0 and 1")
+        return Forms(
+            Contention.from_json(data["contention"]),
+            Trees.from_json(data["trees"]),
+            Excess.from_json(data["excess"]),
+            shares,
+        )
+
+
+def averaged(logs: np.ndarray, share: np.ndarray | float) -> np.ndarray:
+    """Return the average (n,) of two forms' log slowdowns (n, 2); `share` is the second's."""
+    found: np.ndarray = (1.0 - share) * logs[:, 0] + share * logs[:, 1]
+    return found
+
+
+def best_share(measured: np.ndarray, logs: np.ndarray) -> float | None:
+    """Return the share of least mean relative error on held-out targets, None where too few.
+
+    `measured` are slowdowns (n,), `logs` (n, 2) the two forms' log slowdowns.
+    """
+    if len(measured) < FEWEST:
+        return None
+    errors = [np.abs(np.exp(averaged(logs, one)) / measured - 1.0).mean() for one in CANDIDATES]
+    return float(CANDIDATES[int(np.argmin(errors))])
