@@ -33,6 +33,7 @@ class BoundPredictor:
         self.profiles = profiles
         self.models = models
         self.vm_types = vm_types
+        self._ready = predictor.ready(profiles)
 
     def slowdown(self, vm_type: int, groups: np.ndarray) -> np.ndarray:
         """Return the mean slowdown of each member, float64 (n, width), NaN in padding.
@@ -94,7 +95,7 @@ class BoundPredictor:
             co[row] = others
         rows = Rows(np.array(targets, dtype=int), np.full(len(targets), vm_type), co)
         names = [model.name for model in self.models]
-        factors = explain_rows(self.predictor, self.profiles, rows, names) if targets else []
+        factors = explain_rows(self._ready, rows, names) if targets else []
         return dict(zip(targets, factors, strict=True))
 
     def _chunk(self, vm_type: int, groups: np.ndarray) -> np.ndarray:
@@ -109,7 +110,7 @@ class BoundPredictor:
         co = groups[group]
         co[np.arange(len(group)), place] = -1
         rows = Rows(groups[group, place], np.full(len(group), vm_type), co)
-        values = self.predictor.predict(self.profiles, rows)
+        values = self._ready.slowdown(rows)
         # Replicas of one model stand side by side and share the row of the first of them.
         row = np.cumsum(first.ravel()).reshape(first.shape) - 1
         shared = (groups >= 0) & ((groups >= 0).sum(axis=1, keepdims=True) > 1)

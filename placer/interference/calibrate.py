@@ -51,7 +51,7 @@ def calibrate(
             if mask.any() and not mask.all():
                 learned = fit(vocabulary, examples.take(~mask), quicker, seed, threads)
                 held = rows.take(mask)
-                found.logs[mask] = learned.logs(vocabulary, profiles, held)
+                found.logs[mask] = learned.ready(vocabulary, profiles).logs(held)
                 found.novelty[mask] = learned.novelty(profiles, held)
         return found
 

@@ -58,7 +58,7 @@ def predict_examples(
     """Return the measured targets as examples, their predictions and 95 % upper bounds (n,)."""
     informed = predictor.knowing(measurements)
     examples = make_examples(informed.vocabulary, informed.known, measurements)
-    predicted = informed.predict(examples.profiles, examples.rows)
+    predicted = informed.ready(examples.profiles).slowdown(examples.rows)
     upper = informed.upper(examples.profiles, examples.rows, predicted, QUANTILE)
     return examples, predicted, upper
 

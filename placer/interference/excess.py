@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from placer.interference.features import Columns, add_sums, shared_quantities
+from placer.interference.features import Columns, OfCoRunners, OfTarget, shared_quantities
 from placer.interference.profiles import Profiles, Rows, Vocabulary
 from placer.interference.regressors import regressors
 from placer.interference.trees import Trees
@@ -21,27 +21,41 @@ LEAST = 0.02  # what a co-runner adds at the least, so that its logarithm is lea
 FAMILY_MARKS = ("gain ",)  # regressors that tell families apart more than they tell of them
 
 
-def excess_columns(vocabulary: Vocabulary, profiles: Profiles, rows: Rows) -> Columns:
-    """Return the feature columns of the rows; those of co-runners rise with every co-runner."""
-    columns = Columns()
-    mine, its_vm, its_load = "the target's profile", "the VM type", "the target's load"
-    with np.errstate(divide="ignore", invalid="ignore"):
+@dataclass(frozen=True)
+class Plain:
+    """What the rows of one set of profiles share in this form, worked out once."""
+
+    target: OfTarget
+    co_runners: OfCoRunners
+
+    @staticmethod
+    def of(vocabulary: Vocabulary, profiles: Profiles) -> Plain:
+        """Build for the profiles."""
+        mine, its_vm, its_load = "the target's profile", "the VM type", "the target's load"
+        columns = Columns()
         names, table = regressors(vocabulary, profiles)
         for place, name in enumerate(names):
             if not name.startswith(FAMILY_MARKS):
                 driver = its_vm if name.startswith("vm ") else mine
-                columns.add(driver, name, table[rows.target, rows.vm, place])
-        columns.add(its_load, "load", profiles.load[rows.target, rows.vm])
-        columns.add(its_load, "closed loop", profiles.closed[rows.target])
+                columns.add(driver, name, table[:, :, place])
+        columns.add(its_load, "load", profiles.load)
+        columns.add(its_load, "closed loop", profiles.closed[:, None])
         family = f"{vocabulary.family_column} is "
-        quantities = [one for one in shared_quantities(vocabulary, profiles)
-                      if not one[0].startswith(family)]  # fmt: skip
-        for place, name in enumerate(vocabulary.vm_types):
-            beside = profiles.elsewhere[:, [place]]
-            quantities.append((f"gain on {name}", profiles.solo / beside))
-            quantities.append((f"loss on {name}", beside / profiles.solo))
-    add_sums(columns, quantities, rows)
-    return columns
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quantities = [one for one in shared_quantities(vocabulary, profiles)
+                          if not one[0].startswith(family)]  # fmt: skip
+            for place, name in enumerate(vocabulary.vm_types):
+                beside = profiles.elsewhere[:, [place]]
+                quantities.append((f"gain on {name}", profiles.solo / beside))
+                quantities.append((f"loss on {name}", beside / profiles.solo))
+        return Plain(OfTarget.of(columns, profiles.solo.shape), OfCoRunners.of(quantities))
+
+    def columns(self, rows: Rows) -> Columns:
+        """Return the feature columns of the rows; those of co-runners rise with every co-runner."""
+        columns = Columns()
+        self.target.add(columns, rows)
+        self.co_runners.add(columns, rows)
+        return columns
 
 
 def excess_goal(slowdown: np.ndarray, degree: np.ndarray) -> np.ndarray:

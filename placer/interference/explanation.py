@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from placer.interference.contention import form, utilisation
-from placer.interference.excess import excess_columns
 from placer.interference.features import build
-from placer.interference.profiles import Profiles, Rows
-
-if TYPE_CHECKING:
-    from placer.interference.predictor import Predictor
+from placer.interference.forms import Ready
+from placer.interference.profiles import Rows
 
 SENSITIVITY = "the target's sensitivity"
 QUEUEING = "queueing at the target's request rate"
@@ -22,9 +18,7 @@ SMALL = 0.01  # factors nearer to 1 than this are told together in a text
 REST = "the rest"
 
 
-def explain_rows(
-    predictor: Predictor, profiles: Profiles, rows: Rows, names: list[str]
-) -> list[dict[str, float]]:
+def explain_rows(ready: Ready, rows: Rows, names: list[str]) -> list[dict[str, float]]:
     """Return for each row the factor of each driver; their product is the predicted slowdown.
 
     `names` (K,) are the kinds in words. What the co-runners demand of the VM comes first, as it
@@ -32,10 +26,9 @@ def explain_rows(
     then the trees' corrections ("learned: ..."), as Shapley values; then those of the second form
     ("by likeness: ..."). The logarithms of each form count as far as it is followed.
     """
-    first = by_contention(predictor, profiles, rows, names)
-    second = by_likeness(predictor, profiles, rows)
+    first, second = by_contention(ready, rows, names), by_likeness(ready, rows)
     found = []
-    for one, other, share in zip(first, second, predictor.forms.share(profiles, rows), strict=True):
+    for one, other, share in zip(first, second, ready.share(rows), strict=True):
         logs: defaultdict[str, float] = defaultdict(float)
         for part, weight in ((one, 1.0 - share), (other, share)):
             for name, value in part.items():
@@ -44,20 +37,16 @@ def explain_rows(
     return found
 
 
-def by_contention(
-    predictor: Predictor, profiles: Profiles, rows: Rows, names: list[str]
-) -> list[dict[str, float]]:
+def by_contention(ready: Ready, rows: Rows, names: list[str]) -> list[dict[str, float]]:
     """Return for each row the logarithms of the first form's drivers."""
-    forms = predictor.forms
-    columns, terms = build(predictor.vocabulary, profiles, forms.contention, rows)
-    demands = forms.contention.demands(predictor.vocabulary, profiles)
-    values = forms.contention.globals()
+    columns, terms = build(ready.first, rows)
+    demands, values = ready.first.demands, ready.first.contention.globals()
     present = rows.co >= 0
     usual = np.where(present, demands.demand[rows.co, rows.vm[:, None]], 0.0)
     usual *= np.exp(values["reaction"])
-    load = utilisation(profiles, rows)
+    load = utilisation(ready.profiles, rows)
     crowding, light, _, _ = form(terms.own, usual.sum(axis=1), load, values)
-    by_trees = forms.trees.contributions(columns.matrix())
+    by_trees = ready.forms.trees.contributions(columns.matrix())
     found: list[dict[str, float]] = []
     for row in range(len(rows.target)):
         logs: defaultdict[str, float] = defaultdict(float)
@@ -77,10 +66,10 @@ def by_contention(
     return found
 
 
-def by_likeness(predictor: Predictor, profiles: Profiles, rows: Rows) -> list[dict[str, float]]:
+def by_likeness(ready: Ready, rows: Rows) -> list[dict[str, float]]:
     """Return for each row the logarithms of the second form's drivers."""
-    columns = excess_columns(predictor.vocabulary, profiles, rows)
-    parts = predictor.forms.excess.contributions(columns.matrix(), rows.degree())
+    columns = ready.plain.columns(rows)
+    parts = ready.forms.excess.contributions(columns.matrix(), rows.degree())
     found: list[dict[str, float]] = []
     for row in parts:
         logs: defaultdict[str, float] = defaultdict(float)

@@ -17,7 +17,10 @@ from placer.interference.profiles import Profiles, Rows, Vocabulary
 
 @dataclass
 class Columns:
-    """Feature columns as they are collected: names, what they tell of, constraints and values."""
+    """Feature columns as they are collected: names, what they tell of, constraints and values.
+
+    Values are (n,) or, for several columns at once, (n, columns).
+    """
 
     names: list[str] = field(default_factory=list)
     drivers: list[str] = field(default_factory=list)
@@ -25,10 +28,17 @@ class Columns:
     values: list[np.ndarray] = field(default_factory=list)
 
     def add(self, driver: str, name: str, values: np.ndarray, constraint: int = 0) -> None:
-        """Add one column (n,); `driver` is what it tells of, in words for a reader."""
+        """Add one column; `driver` is what it tells of, in words for a reader."""
         self.names.append(name)
         self.drivers.append(driver)
         self.constraints.append(constraint)
+        self.values.append(np.asarray(values, dtype=np.float32))
+
+    def extend(self, heads: Columns, values: np.ndarray) -> None:
+        """Add columns with the names, drivers and constraints of others, and values (n, their)."""
+        self.names += heads.names
+        self.drivers += heads.drivers
+        self.constraints += heads.constraints
         self.values.append(np.asarray(values, dtype=np.float32))
 
     def matrix(self) -> np.ndarray:
@@ -36,58 +46,135 @@ class Columns:
         return np.column_stack(self.values)
 
 
-def build(
-    vocabulary: Vocabulary, profiles: Profiles, contention: Contention, rows: Rows
-) -> tuple[Columns, Terms]:
+@dataclass(frozen=True)
+class OfTarget:
+    """What a row takes from its target and VM alone: columns and their table (K, V, columns)."""
+
+    heads: Columns
+    table: np.ndarray
+
+    @staticmethod
+    def of(columns: Columns, shape: tuple[int, ...]) -> OfTarget:
+        """Build from columns whose values are tables of `shape` (K, V), or broadcast to it."""
+        tables = [np.broadcast_to(values, shape) for values in columns.values]
+        return OfTarget(columns, np.stack(tables, axis=2))
+
+    def add(self, columns: Columns, rows: Rows) -> None:
+        """Add the columns of the rows."""
+        columns.extend(self.heads, self.table[rows.target, rows.vm])
+
+
+@dataclass(frozen=True)
+class OfCoRunners:
+    """What is added up over co-runners: names, and a table (K + 1, V, names) that ends in zeros."""
+
+    names: list[str]
+    heads: Columns
+    padded: np.ndarray
+
+    @staticmethod
+    def of(quantities: list[tuple[str, np.ndarray]]) -> OfCoRunners:
+        """Build from named tables (K, V); what is unknown or negative in them counts as 0."""
+        table = np.stack([values for _, values in quantities], axis=2)
+        table = np.maximum(np.where(np.isfinite(table), table, 0.0), 0.0)
+        padded = np.concatenate([table, np.zeros((1, *table.shape[1:]))])  # -1 finds the end
+        heads = Columns()
+        for ending in ("sum", "max"):
+            for name, _ in quantities:
+                driver = "which models run beside" if " is " in name else f"co-runners' {name}"
+                heads.names.append(f"co-runners' {name} {ending}")
+                heads.drivers.append(driver)
+                heads.constraints.append(1)
+        return OfCoRunners([name for name, _ in quantities], heads, padded)
+
+    def add(self, columns: Columns, rows: Rows) -> dict[str, np.ndarray]:
+        """Add sums and maxima; return the sums (n,) by name."""
+        size = self.padded.shape[2]
+        total = np.zeros((len(rows.co), size))
+        largest = np.zeros((len(rows.co), size))
+        for place in range(rows.co.shape[1]):
+            one = self.padded[rows.co[:, place], rows.vm]
+            total += one
+            np.maximum(largest, one, out=largest)
+        columns.extend(self.heads, np.concatenate([total, largest], axis=1))
+        return {name: total[:, place] for place, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the rows of one set of profiles share, worked out once."""
+
+    profiles: Profiles
+    contention: Contention
+    demands: Demands
+    target: OfTarget
+    co_runners: OfCoRunners
+    measured: list[tuple[str, np.ndarray]]
+
+
+def prepare(vocabulary: Vocabulary, profiles: Profiles, contention: Contention) -> Prepared:
+    """Return what the rows of the profiles share."""
+    demands = contention.demands(vocabulary, profiles)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quantities = [("demand", demands.demand), ("sensitivity", demands.reaction)]
+        quantities += shared_quantities(vocabulary, profiles)
+        return Prepared(
+            profiles,
+            contention,
+            demands,
+            OfTarget.of(target_columns(vocabulary, profiles), profiles.solo.shape),
+            OfCoRunners.of(quantities),
+            measured_tables(vocabulary, profiles),
+        )
+
+
+def build(prepared: Prepared, rows: Rows) -> tuple[Columns, Terms]:
     """Return the feature columns and the contention of the rows."""
     columns = Columns()
-    demands = contention.demands(vocabulary, profiles)
-    terms = contention.terms(profiles, rows, demands)
+    terms = prepared.contention.terms(prepared.profiles, rows, prepared.demands)
+    prepared.target.add(columns, rows)
     with np.errstate(divide="ignore", invalid="ignore"):
-        add_target(columns, vocabulary, profiles, rows)
-        add_contention(columns, contention, profiles, rows, terms, demands)
-        add_co_runners(columns, vocabulary, profiles, demands, rows)
+        add_contention(columns, prepared, rows, terms)
+    total = prepared.co_runners.add(columns, rows)
+    for name, values in prepared.measured:
+        own = np.nan_to_num(values[rows.target, rows.vm])
+        columns.add(f"co-runners' {name}", f"group's {name}", own + total[name], 1)
     return columns, terms
 
 
-def add_target(columns: Columns, vocabulary: Vocabulary, profiles: Profiles, rows: Rows) -> None:
-    """Add the target's solo profile and static features, and the VM's."""
-    kind, vm = rows.target, rows.vm
-    solo = np.log(profiles.solo[kind, vm])
+def target_columns(vocabulary: Vocabulary, profiles: Profiles) -> Columns:
+    """Return the target's solo profile and static features, and the VM's, as tables (K, V)."""
+    columns = Columns()
+    solo = np.log(profiles.solo)
     mine, its_vm, its_load = "the target's profile", "the VM type", "the target's load"
     columns.add(mine, "solo", solo)
     for place, name in enumerate(vocabulary.vm_types):
         # How much faster or slower the target is elsewhere tells how much of this VM it fills.
-        columns.add(mine, f"solo on {name}", np.log(profiles.elsewhere[kind, place]) - solo)
-    columns.add(its_load, "load", profiles.load[kind, vm])
+        columns.add(mine, f"solo on {name}", np.log(profiles.elsewhere[:, [place]]) - solo)
+    columns.add(its_load, "load", profiles.load)
     for name, table in measured_tables(vocabulary, profiles):
-        columns.add(mine, name, table[kind, vm])
+        columns.add(mine, name, table)
     for place, name in enumerate(vocabulary.model_numbers):
-        columns.add(mine, f"model {name}", profiles.numbers[kind, place])
+        columns.add(mine, f"model {name}", profiles.numbers[:, [place]])
         if name == "batch":
-            columns.add(mine, "solo per item", solo - np.log(profiles.numbers[kind, place]))
+            columns.add(mine, "solo per item", solo - np.log(profiles.numbers[:, [place]]))
     for place, (name, values) in enumerate(vocabulary.model_texts.items()):
         for code, value in enumerate(values):
-            columns.add(mine, f"model {name} is {value}", profiles.texts[kind, place] == code)
+            columns.add(mine, f"model {name} is {value}", profiles.texts[:, [place]] == code)
     for place, name in enumerate(vocabulary.vm_numbers):
-        columns.add(its_vm, f"vm {name}", profiles.vm_numbers[vm, place])
-    trained = profiles.vm[vm] < len(vocabulary.vm_types)
+        columns.add(its_vm, f"vm {name}", profiles.vm_numbers[None, :, place])
+    trained = profiles.vm < len(vocabulary.vm_types)
     for code, name in enumerate(vocabulary.vm_types):
-        columns.add(its_vm, f"vm is {name}", np.where(trained, profiles.vm[vm] == code, np.nan))
+        columns.add(its_vm, f"vm is {name}", np.where(trained, profiles.vm == code, np.nan)[None])
+    return columns
 
 
-def add_contention(
-    columns: Columns,
-    contention: Contention,
-    profiles: Profiles,
-    rows: Rows,
-    terms: Terms,
-    demands: Demands,
-) -> None:
+def add_contention(columns: Columns, prepared: Prepared, rows: Rows, terms: Terms) -> None:
     """Add what the contention says; it grows with every co-runner."""
+    profiles, demands = prepared.profiles, prepared.demands
     columns.add("the target's profile", "own demand", np.log(terms.own))
     columns.add("the target's sensitivity", "reaction", demands.reaction[rows.target, rows.vm])
-    support = contention.support[profiles.model[rows.target]]
+    support = prepared.contention.support[profiles.model[rows.target]]
     columns.add("the target's profile", "support", np.log1p(support))
     whole = "crowding of the VM"
     columns.add(whole, "demand on the target", np.log(terms.total), 1)
@@ -97,43 +184,6 @@ def add_contention(
     busy = utilisation(profiles, rows) * np.exp(terms.log())
     columns.add("the target's load", "utilisation", busy, 1)
     columns.add("degree", "degree", rows.degree(), 1)
-
-
-def add_co_runners(
-    columns: Columns, vocabulary: Vocabulary, profiles: Profiles, demands: Demands, rows: Rows
-) -> None:
-    """Add the sums, maxima and counts over co-runners."""
-    quantities = [("demand", demands.demand), ("sensitivity", demands.reaction)]
-    quantities += shared_quantities(vocabulary, profiles)
-    total = add_sums(columns, quantities, rows)
-    for name, values in measured_tables(vocabulary, profiles):
-        own = np.nan_to_num(values[rows.target, rows.vm])
-        columns.add(f"co-runners' {name}", f"group's {name}", own + total[name], 1)
-
-
-def add_sums(
-    columns: Columns, quantities: list[tuple[str, np.ndarray]], rows: Rows
-) -> dict[str, np.ndarray]:
-    """Add sums and maxima over co-runners of named tables (K, V); return the sums (n,) by name.
-
-    What is unknown or negative in a table counts as 0.
-    """
-    table = np.stack([values for _, values in quantities], axis=2)
-    table = np.maximum(np.where(np.isfinite(table), table, 0.0), 0.0)
-    _, vms, size = table.shape
-    padded = np.concatenate([table, np.zeros((1, vms, size))])  # -1 finds the zeros at the end
-    total = np.zeros((len(rows.co), size))
-    largest = np.zeros((len(rows.co), size))
-    for place in range(rows.co.shape[1]):
-        one = padded[rows.co[:, place], rows.vm]
-        total += one
-        np.maximum(largest, one, out=largest)
-    for place, (name, _) in enumerate(quantities):
-        driver = f"co-runners' {name}" if " is " not in name else "which models run beside"
-        columns.add(driver, f"co-runners' {name} sum", total[:, place], 1)
-        if " is " not in name:
-            columns.add(driver, f"co-runners' {name} max", largest[:, place], 1)
-    return {name: total[:, place] for place, (name, _) in enumerate(quantities)}
 
 
 def shared_quantities(vocabulary: Vocabulary, profiles: Profiles) -> list[tuple[str, np.ndarray]]:

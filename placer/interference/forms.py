@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from placer.interference.contention import Contention
-from placer.interference.excess import Excess, excess_columns
-from placer.interference.features import build
+from placer.interference.excess import Excess, Plain
+from placer.interference.features import Prepared, build, prepare
 from placer.interference.profiles import Profiles, Rows, Vocabulary
 from placer.interference.trees import Trees
 
@@ -35,14 +35,10 @@ class Forms:
     excess: Excess
     shares: np.ndarray
 
-    def logs(self, vocabulary: Vocabulary, profiles: Profiles, rows: Rows) -> np.ndarray:
-        """Return the log slowdown by each form (n, 2), 0 or more."""
-        if not len(rows.target):
-            return np.zeros((0, 2))
-        columns, terms = build(vocabulary, profiles, self.contention, rows)
-        first = np.maximum(terms.log() + self.trees.margin(columns.matrix()), 0.0)
-        plain = excess_columns(vocabulary, profiles, rows).matrix()
-        return np.column_stack([first, self.excess.log_slowdown(plain, rows.degree())])
+    def ready(self, vocabulary: Vocabulary, profiles: Profiles) -> Ready:
+        """Return the forms for these profiles, with all that rows share worked out."""
+        first = prepare(vocabulary, profiles, self.contention)
+        return Ready(self, profiles, first, Plain.of(vocabulary, profiles))
 
     def novelty(self, profiles: Profiles, rows: Rows) -> np.ndarray:
         """Return for each target (n,) its place in NOVELTIES."""
@@ -53,16 +49,6 @@ class Forms:
         met = seen.met[profiles.vm[rows.vm]]
         found = np.where(met < HARDLY * seen.met.max(), 4, found)
         return np.where(met == 0, 3, found)
-
-    def share(self, profiles: Profiles, rows: Rows) -> np.ndarray:
-        """Return how far the second form is followed for each target (n,)."""
-        found: np.ndarray = self.shares[self.novelty(profiles, rows)]
-        return found
-
-    def slowdown(self, vocabulary: Vocabulary, profiles: Profiles, rows: Rows) -> np.ndarray:
-        """Return the slowdown (n,), 1 or more."""
-        logs = self.logs(vocabulary, profiles, rows)
-        return np.exp(averaged(logs, self.share(profiles, rows)))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -85,6 +71,34 @@ class Forms:
             Excess.from_json(data["excess"]),
             shares,
         )
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The forms for one set of profiles."""
+
+    forms: Forms
+    profiles: Profiles
+    first: Prepared
+    plain: Plain
+
+    def logs(self, rows: Rows) -> np.ndarray:
+        """Return the log slowdown by each form (n, 2), 0 or more."""
+        if not len(rows.target):
+            return np.zeros((0, 2))
+        columns, terms = build(self.first, rows)
+        first = np.maximum(terms.log() + self.forms.trees.margin(columns.matrix()), 0.0)
+        plain = self.plain.columns(rows).matrix()
+        return np.column_stack([first, self.forms.excess.log_slowdown(plain, rows.degree())])
+
+    def share(self, rows: Rows) -> np.ndarray:
+        """Return how far the second form is followed for each target (n,)."""
+        found: np.ndarray = self.forms.shares[self.forms.novelty(self.profiles, rows)]
+        return found
+
+    def slowdown(self, rows: Rows) -> np.ndarray:
+        """Return the slowdown (n,), 1 or more."""
+        return np.exp(averaged(self.logs(rows), self.share(rows)))
 
 
 def averaged(logs: np.ndarray, share: np.ndarray | float) -> np.ndarray:

@@ -24,7 +24,7 @@ from placer.errors import InputError, near_name
 from placer.interference.bound_predictor import BoundPredictor
 from placer.interference.calibrate import calibrate
 from placer.interference.calibration import Calibration
-from placer.interference.forms import Forms
+from placer.interference.forms import Forms, Ready
 from placer.interference.measurements import Known, Measurements
 from placer.interference.profiles import (
     ModelProfile,
@@ -118,9 +118,9 @@ class Predictor:
         profiles = compile_profiles(self.vocabulary, self.known, models, vm_types)
         return BoundPredictor(self, profiles, tuple(models), tuple(vm_types))
 
-    def predict(self, profiles: Profiles, rows: Rows) -> np.ndarray:
-        """Return the mean slowdown (n,) of the rows' targets."""
-        return self.forms.slowdown(self.vocabulary, profiles, rows)
+    def ready(self, profiles: Profiles) -> Ready:
+        """Return what predicts for rows of these profiles."""
+        return self.forms.ready(self.vocabulary, profiles)
 
     def upper(
         self, profiles: Profiles, rows: Rows, mean: np.ndarray, quantile: float

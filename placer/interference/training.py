@@ -11,8 +11,8 @@ import numpy as np
 from placer._version import __version__
 from placer.errors import InputError
 from placer.interference.contention_fit import fit_contention
-from placer.interference.excess import Excess, excess_columns, excess_goal
-from placer.interference.features import build
+from placer.interference.excess import Excess, Plain, excess_goal
+from placer.interference.features import build, prepare
 from placer.interference.forms import NOVELTIES, Forms
 from placer.interference.measurements import Known, Measurements
 from placer.interference.profiles import (
@@ -111,7 +111,7 @@ def fit(
         rest = fit_contention(
             vocabulary, profiles, rows.take(~held), slowdown[~held], begin=contention
         )
-        columns, terms = build(vocabulary, profiles, rest, rows.take(held))
+        columns, terms = build(prepare(vocabulary, profiles, rest), rows.take(held))
         matrices.append(columns.matrix())
         logs.append(terms.log())
         places.append(np.flatnonzero(held))
@@ -133,7 +133,7 @@ def fit_excess(
     vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
 ) -> Excess:
     """Fit the second form."""
-    columns = excess_columns(vocabulary, examples.profiles, examples.rows)
+    columns = Plain.of(vocabulary, examples.profiles).columns(examples.rows)
     goal = excess_goal(examples.slowdown, examples.rows.degree())
     base = float(np.median(goal))
     weight = np.ones(len(goal))
