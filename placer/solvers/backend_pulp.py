@@ -187,6 +187,8 @@ def _solver(
         ]
         if run.options.workers == 1:
             del options["threads"]  # a single thread beside its own makes it wait, at times 10 s
+    if name in ALIASES["scip"]:
+        del options["threads"]  # it has one, and PuLP warns of more
     if program.start is not None:
         for variable, value in zip(variables, program.start.tolist(), strict=True):
             variable.setInitialValue(round(value), check=False)

@@ -1,0 +1,169 @@
+"""The two forms of a prediction, and how far each is followed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from test_predictor import QUICK, bind_all, padded, write_folder
+
+import placer.interference.predictor as predictor_module
+from placer.interference.bound_predictor import BoundPredictor
+from placer.interference.calibration import Calibration
+from placer.interference.evaluate import cross_validate
+from placer.interference.forms import NOVELTIES, averaged, best_share
+from placer.interference.measurements import Measurements, read_measurements
+from placer.interference.predictor import ModelProfile, Predictor, VmTypeProfile
+from placer.interference.profiles import Rows
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    folder = write_folder(tmp_path_factory.mktemp("forms"))
+    return Predictor.train(read_measurements(folder), settings=QUICK)
+
+
+def following(predictor: Predictor, share: float) -> BoundPredictor:
+    """Return the predictor bound to known and new models, with one share for all targets."""
+    forms = replace(predictor.forms, shares=np.full(len(NOVELTIES), share))
+    other = Predictor(
+        predictor.known, predictor.vocabulary, forms, predictor.calibration, predictor.metadata
+    )
+    return bind_all(other)
+
+
+@pytest.mark.parametrize("share", [0.35, 1.0])
+@hypothesis_settings(deadline=None, max_examples=30)
+@given(
+    pairs=st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 7), min_size=1, max_size=6),
+            st.lists(st.integers(0, 7), min_size=1, max_size=3),
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+    vm=st.integers(0, 2),
+)
+def test_company_never_lowers_either_form(
+    predictor: Predictor, share: float, pairs: list[tuple[list[int], list[int]]], vm: int
+) -> None:
+    bound = following(predictor, share)
+    small = padded([group for group, _ in pairs], 9)
+    large = padded([group + more for group, more in pairs], 9)
+    before, after = bound.slowdown(vm, small), bound.slowdown(vm, large)
+    for row, (group, _) in enumerate(pairs):
+        for model in set(group):
+            low = before[row][small[row] == model][0]
+            high = after[row][large[row] == model][0]
+            assert 1.0 <= low <= high < np.inf
+
+
+@pytest.mark.parametrize("share", [0.0, 0.35, 1.0])
+def test_factors_multiply_to_the_slowdown_at_any_share(predictor: Predictor, share: float) -> None:
+    bound = following(predictor, share)
+    for group in ([0, 1], [2, 2, 4], [0, 1, 3, 5]):
+        table = bound.explain(1, group)
+        product = table.groupby("model", sort=False)["factor"].prod()
+        row = padded([group], 4)
+        for member, value in zip(row[0], bound.slowdown(1, row)[0], strict=True):
+            if member >= 0:
+                assert product[bound.models[member].name] == pytest.approx(value, rel=1e-4)
+        drivers = set(table["driver"])
+        assert any(one.startswith("by likeness: ") for one in drivers) == (share > 0.0)
+        assert any(one.startswith("demand of ") for one in drivers) == (share < 1.0)
+
+
+def test_an_average_lies_between_the_forms(predictor: Predictor) -> None:
+    groups = padded([[0, 1], [2, 3, 4], [0, 5, 5], [1, 6]], 4)
+    first, second = (following(predictor, share).slowdown(0, groups) for share in (0.0, 1.0))
+    half = following(predictor, 0.5).slowdown(0, groups)
+    used = groups >= 0
+    np.testing.assert_allclose(half[used], np.sqrt(first[used] * second[used]), rtol=1e-12)
+
+
+def test_a_target_is_as_new_as_its_model_family_and_vm_type(predictor: Predictor) -> None:
+    bound = predictor.bind(
+        [
+            ModelProfile("bert"),
+            ModelProfile("cousin", None, {"family": "cnn", "gflops": 0.4}, {"c2": 9.0, "c16": 5.0}),
+            ModelProfile("alien", None, {"family": "rnn", "gflops": 0.4}, {"c2": 9.0, "c16": 5.0}),
+        ],
+        [VmTypeProfile("c2"), VmTypeProfile("c16", {"vcpu": 16})],
+    )
+    rows = Rows(np.array([0, 1, 2, 1]), np.array([0, 0, 0, 1]), np.full((4, 1), 0))
+    found = predictor.forms.novelty(bound.profiles, rows)
+    assert [NOVELTIES[one] for one in found] == [
+        "measured", "new model", "new family", "new VM type",
+    ]  # fmt: skip
+    # A co-runner's novelty does not count, so that company never switches between shares.
+    beside = Rows(np.array([0, 0]), np.array([0, 0]), np.array([[0], [2]]))
+    assert predictor.forms.novelty(bound.profiles, beside).tolist() == [0, 0]
+
+
+def test_a_vm_type_with_few_runs_is_nearly_new(tmp_path: Path) -> None:
+    data = read_measurements(write_folder(tmp_path, runs=240))
+    rows = data.rows[data.rows["degree"] > 1]
+    small = set(rows.loc[rows["vm_type"] == "c2", "run"])
+    kept = set(sorted(small)[:6]) | (set(rows["run"]) - small)
+    found = Predictor.train(data.with_runs(kept), settings=QUICK)
+    bound = bind_all(found)
+    rows_of = Rows(np.zeros(2, dtype=int), np.array([0, 1]), np.ones((2, 1), dtype=int))
+    sorts = found.forms.novelty(bound.profiles, rows_of)
+    assert [NOVELTIES[one] for one in sorts] == ["nearly new VM type", "measured"]
+
+
+def test_the_share_of_least_error_is_chosen() -> None:
+    random = np.random.default_rng(0)
+    truth = np.exp(random.uniform(0.2, 1.5, 400))
+    good = np.log(truth) + random.normal(0.0, 0.02, 400)
+    poor = np.log(truth) + random.normal(0.3, 0.2, 400)
+    assert best_share(truth, np.column_stack([good, poor])) == pytest.approx(0.0, abs=0.05)
+    assert best_share(truth, np.column_stack([poor, good])) == pytest.approx(1.0, abs=0.05)
+    apart = np.column_stack([np.log(truth) + 0.2, np.log(truth) - 0.2])
+    assert best_share(truth, apart) == pytest.approx(0.5)
+    assert best_share(truth[:5], apart[:5]) is None
+    np.testing.assert_allclose(averaged(apart, 0.5), np.log(truth))
+
+
+def write_law(folder: Path) -> Measurements:
+    """Write families whose names tell nothing: gflops alone make the demand."""
+    random = np.random.default_rng(4)
+    heavy = {f"m{place}": 0.1 + 0.08 * place for place in range(16)}
+    family = {name: f"family{place % 5}" for place, name in enumerate(heavy)}
+    cores = {"small": 2.0, "large": 4.0}
+    lines = ["run,vm_type,model,latency_ms_p50"]
+    lines += [f"s {v} {m},{v},{m},{30 * h / c**0.5}" for v, c in cores.items()
+              for m, h in heavy.items()]  # fmt: skip
+    for run in range(400):
+        vm = str(random.choice(list(cores)))
+        group = [f"m{place}" for place in random.integers(0, 16, random.integers(2, 5))]
+        for place, target in enumerate(group):
+            others = sum(heavy[m] for at, m in enumerate(group) if at != place)
+            slow = (1.0 + 0.9 * others / cores[vm]) * random.lognormal(0.0, 0.02)
+            solo = 30 * heavy[target] / cores[vm] ** 0.5
+            lines.append(f"{run},{vm},{target},{solo * slow}")
+    (folder / "measurements.csv").write_text("\n".join(lines) + "\n")
+    table = [f"{m},{family[m]},{h}" for m, h in heavy.items()]
+    (folder / "models.csv").write_text("\n".join(["model,family,gflops", *table]) + "\n")
+    (folder / "vm_types.csv").write_text("vm_type,vcpu\nsmall,2\nlarge,4\n")
+    return read_measurements(folder)
+
+
+def test_families_never_measured_are_no_worse_off_than_by_one_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_law(tmp_path)
+    found = {"chosen": cross_validate(data, None, "family", settings=QUICK, calibrate=False)}
+    for share in (0.0, 1.0):
+        fixed = (np.full(len(NOVELTIES), share), Calibration.none())
+        monkeypatch.setattr(predictor_module, "calibrate", lambda *_, fixed=fixed: fixed)
+        found[f"{share}"] = cross_validate(data, None, "family", settings=QUICK, calibrate=False)
+    mape = {name: scores[0]["mape"] for name, scores in found.items()}
+    assert mape["chosen"] <= 1.05 * min(mape["0.0"], mape["1.0"])
+    assert mape["chosen"] < 0.3 * found["chosen"][1]["mape"]  # of the mean slowdown
