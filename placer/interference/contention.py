@@ -39,7 +39,6 @@ GLOBALS = {
 }  # fmt: skip
 MOST_DEMAND, BEND = 1.3, 4.0  # one replica can hardly take more than the whole VM
 WIDEST = 4.0  # standard deviations from the training data that features are followed
-STRANGER_WIDEST = 1.0  # the same for a family that was never measured in a group
 KNEE, MOST_QUEUE = 0.8, 6.0  # utilisation from which queueing is linear; most log of it
 MOST_LOG = 8.0
 
@@ -93,13 +92,15 @@ class Contention:
         return {name: float(self.theta[begin + k]) for k, name in enumerate(GLOBALS)}
 
     def standardised(self, profiles: Profiles, table: np.ndarray) -> np.ndarray:
-        """Return the regressors (K, V, Q), 0 where unknown, not far beyond the training data."""
+        """Return the regressors (K, V, Q), 0 where unknown, not far beyond the training data.
+
+        A family that was never measured in a group is a usual one, whatever its features.
+        """
         scaled = np.clip(np.nan_to_num((table - self.centre) / self.spread), self.low, self.high)
         if self.sizes[1]:
             strange = self.seen[profiles.family] == 0
             of_vm = np.array([name.startswith("vm ") for name in self.names], dtype=bool)
-            near = np.clip(scaled, -STRANGER_WIDEST, STRANGER_WIDEST)
-            scaled = np.where(strange[:, None, None] & ~of_vm, near, scaled)
+            scaled = np.where(strange[:, None, None] & ~of_vm, 0.0, scaled)
         return scaled
 
     def demands(self, vocabulary: Vocabulary, profiles: Profiles) -> Demands:
