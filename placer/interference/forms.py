@@ -22,7 +22,7 @@ from placer.interference.trees import Trees
 
 NOVELTIES = ("measured", "new model", "new family", "new VM type", "nearly new VM type")
 HARDLY = 0.2  # a VM type with a smaller share of the most measured one's targets is nearly new
-CANDIDATES = np.linspace(0.0, 1.0, 21)
+CANDIDATES = np.round(np.linspace(0.0, 1.0, 21), 2)
 FEWEST = 20  # held-out targets below which a share is not chosen
 
 
