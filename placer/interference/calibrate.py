@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from placer.interference.calibration import Calibration
-from placer.interference.forms import averaged, best_share
+from placer.interference.forms import (
+    MEASURED,
+    NEARLY_NEW_VM,
+    NEW_FAMILY,
+    NEW_MODEL,
+    averaged,
+    best_share,
+)
 from placer.interference.profiles import Vocabulary
 from placer.interference.training import Examples, Settings, fit, folds, without
 
@@ -100,6 +107,7 @@ def shares_of(measured: np.ndarray, parts: list[HeldOut]) -> np.ndarray:
     for sort, part in enumerate(parts):
         of_sort = np.isfinite(part.logs).all(axis=1) & (part.novelty == sort)
         found = best_share(measured[of_sort], part.logs[of_sort])
-        shares[sort] = shares[max(sort - 1, 0) if sort < 3 else 0] if found is None else found
-    shares[-1] *= TEMPERED
+        instead = NEW_MODEL if sort == NEW_FAMILY else MEASURED
+        shares[sort] = shares[instead] if found is None else found
+    shares[NEARLY_NEW_VM] *= TEMPERED
     return shares

@@ -21,6 +21,7 @@ from placer.interference.profiles import Profiles, Rows, Vocabulary
 from placer.interference.trees import Trees
 
 NOVELTIES = ("measured", "new model", "new family", "new VM type", "nearly new VM type")
+MEASURED, NEW_MODEL, NEW_FAMILY, NEW_VM, NEARLY_NEW_VM = range(len(NOVELTIES))
 HARDLY = 0.2  # a VM type with a smaller share of the most measured one's targets is nearly new
 CANDIDATES = np.round(np.linspace(0.0, 1.0, 21), 2)
 FEWEST = 20  # held-out targets below which a share is not chosen
@@ -44,11 +45,11 @@ class Forms:
         """Return for each target (n,) its place in NOVELTIES."""
         seen = self.contention
         model, family = profiles.model[rows.target], profiles.family[rows.target]
-        found = np.where(seen.support[model] == 0, 1, 0)
-        found = np.where(seen.seen[family] == 0, 2, found)
+        found = np.where(seen.support[model] == 0, NEW_MODEL, MEASURED)
+        found = np.where(seen.seen[family] == 0, NEW_FAMILY, found)
         met = seen.met[profiles.vm[rows.vm]]
-        found = np.where(met < HARDLY * seen.met.max(), 4, found)
-        return np.where(met == 0, 3, found)
+        found = np.where(met < HARDLY * seen.met.max(), NEARLY_NEW_VM, found)
+        return np.where(met == 0, NEW_VM, found)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
