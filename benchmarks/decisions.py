@@ -86,7 +86,8 @@ POLICIES = (
     ("greedy, measured", "greedy", "measured"),
     (ORACLE, "auto", "measured"),
 )
-SMOKE = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=0)
+SMOKE = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=0,
+                 share=0.5)  # fmt: skip
 CHECKED = 2  # batches of each setting that are solved with the predictor itself too
 CHUNK = 10
 

@@ -61,7 +61,8 @@ POLICIES = (
     ("greedy, measured", "greedy", "measured"),
     ("oracle", "groups", "measured"),
 )
-SMOKE = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=0)
+SMOKE = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=0,
+                 share=0.5)  # fmt: skip
 PairTable = dict[str, dict[str, dict[str, float]]]
 
 

@@ -13,6 +13,7 @@ from placer.interference.forms import (
     NEARLY_NEW_VM,
     NEW_FAMILY,
     NEW_MODEL,
+    NOVELTIES,
     averaged,
     best_share,
 )
@@ -47,8 +48,10 @@ def calibrate(
     Both come from predictions of groups that the fit has not seen. The scores by degree come from
     folds of mixes; those of strangers from folds of models and of VM types; that of higher degrees
     from a fit without the largest degree. Shares come from folds of mixes, models, families and VM
-    types, and of VM types but for a few mixes.
+    types, and of VM types but for a few mixes; with a share given, nothing is held out for them.
     """
+    if settings.share is not None and settings.calibration_folds < 2:
+        return np.full(len(NOVELTIES), settings.share), Calibration.none()
     quicker = replace(settings, encoding_folds=min(settings.encoding_folds, ENCODING_FOLDS))
     profiles, rows = examples.profiles, examples.rows
 
@@ -73,6 +76,8 @@ def calibrate(
     vms = held_out(vm_fold)
     nearly = held_out([fold & ~few_mixes(examples, seed + 7) for fold in vm_fold])
     shares = shares_of(examples.slowdown, [near, models, families, vms, nearly])
+    if settings.share is not None:
+        shares[:] = settings.share
     if settings.calibration_folds < 2:
         return shares, Calibration.none()
     degree = rows.degree()

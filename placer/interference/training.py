@@ -41,6 +41,7 @@ class Settings:
     unseen_weight: float = 0.15  # weight of the copies of rows whose models are played unseen
     encoding_folds: int = 8
     calibration_folds: int = 5
+    share: float | None = None  # of the second form; None chooses it on held-out groups
 
     def of_excess(self) -> Settings:
         """Return the settings for the trees of the second form, which correct nothing."""
