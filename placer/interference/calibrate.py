@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -52,24 +53,10 @@ def calibrate(
     """
     if settings.share is not None and settings.calibration_folds < 2:
         return np.full(len(NOVELTIES), settings.share), Calibration.none()
-    quicker = replace(settings, encoding_folds=min(settings.encoding_folds, ENCODING_FOLDS))
     profiles, rows = examples.profiles, examples.rows
-
-    def held_out(masks: Iterable[np.ndarray]) -> HeldOut:
-        found = HeldOut(np.full((len(rows.target), 2), np.nan), np.zeros(len(rows.target), int))
-        for mask in masks:
-            if mask.any() and not mask.all():
-                learned = fit(vocabulary, examples.take(~mask), quicker, seed, threads)
-                held = rows.take(mask)
-                found.logs[mask] = learned.ready(vocabulary, profiles).logs(held)
-                found.novelty[mask] = learned.novelty(profiles, held)
-        return found
-
-    def each(fold: np.ndarray) -> list[np.ndarray]:
-        return [fold == one for one in range(fold.max() + 1)]
-
-    near = held_out(each(folds(examples.mix, max(settings.calibration_folds, LEAST_FOLDS),
-                               seed + 1)))  # fmt: skip
+    held_out = partial(hold_out, vocabulary, examples, settings, seed, threads)
+    mix_folds = max(settings.calibration_folds, LEAST_FOLDS)
+    near = held_out(each(folds(examples.mix, mix_folds, seed + 1)))
     models = held_out(without(examples, profiles.model, MODEL_FOLDS, seed + 4))
     families = held_out(without(examples, profiles.family, FAMILY_FOLDS, seed + 6))
     vm_fold = each(folds(rows.vm, VM_FOLDS, seed + 5))
@@ -89,6 +76,32 @@ def calibrate(
         degree,
         {name: held.slowdown(shares) for name, held in strange.items()},
     )
+
+
+def hold_out(
+    vocabulary: Vocabulary,
+    examples: Examples,
+    settings: Settings,
+    seed: int,
+    threads: int,
+    masks: Iterable[np.ndarray],
+) -> HeldOut:
+    """Return what fits without the rows of each mask (n,) say of these rows."""
+    quicker = replace(settings, encoding_folds=min(settings.encoding_folds, ENCODING_FOLDS))
+    profiles, rows = examples.profiles, examples.rows
+    found = HeldOut(np.full((len(rows.target), 2), np.nan), np.zeros(len(rows.target), int))
+    for mask in masks:
+        if mask.any() and not mask.all():
+            learned = fit(vocabulary, examples.take(~mask), quicker, seed, threads)
+            held = rows.take(mask)
+            found.logs[mask] = learned.ready(vocabulary, profiles).logs(held)
+            found.novelty[mask] = learned.novelty(profiles, held)
+    return found
+
+
+def each(fold: np.ndarray) -> list[np.ndarray]:
+    """Return a mask (n,) for each number in `fold` (n,)."""
+    return [fold == one for one in range(fold.max() + 1)]
 
 
 def few_mixes(examples: Examples, seed: int) -> np.ndarray:
