@@ -46,8 +46,8 @@ class Plain:
                           if not one[0].startswith(family)]  # fmt: skip
             for place, name in enumerate(vocabulary.vm_types):
                 beside = profiles.elsewhere[:, [place]]
-                quantities.append((f"gain on {name}", profiles.solo / beside))
-                quantities.append((f"loss on {name}", beside / profiles.solo))
+                quantities.append((f"solo latency over that on {name}", profiles.solo / beside))
+                quantities.append((f"solo latency on {name} over this", beside / profiles.solo))
         return Plain(OfTarget.of(columns, profiles.solo.shape), OfCoRunners.of(quantities))
 
     def columns(self, rows: Rows) -> Columns:
