@@ -43,7 +43,7 @@ from placer.placement import Placement
 from placer.problem import Instance
 
 FEW_TREES = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=2)
-TOLERANCE = 0.35  # over six seeds, what two dozen groups teach ends 0.11 to 0.31 apart
+DEEP = replace(FEW_TREES, depth=6)  # with shallower trees, agreement was luck of the seed
 ANYTHING = Limits(sentinel=1e9, foreign=1e9, stolen=1e9)
 SHORT = Window(seconds=0.05, requests=2, longest=0.3, warm_up=0.02)
 VCPU = {"narrow": 1.0, "broad": 2.0}
@@ -130,7 +130,7 @@ def laboratory() -> Truth:
 
 @pytest.fixture(scope="module")
 def refined(laboratory: Truth) -> Refined:
-    return refine(INSTANCE, laboratory, rounds=6, tolerance=TOLERANCE, settings=FEW_TREES)
+    return refine(INSTANCE, laboratory, rounds=6, tolerance=0.10, settings=DEEP)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_the_loop_ends_where_prediction_and_truth_agree(refined: Refined) -> Non
     last = refined.rounds[-1]
     assert refined.stopped_by == AGREED
     assert last.apart is not None
-    assert last.apart <= TOLERANCE
+    assert last.apart <= 0.10
     assert all(one.unmeasured == 0 for one in refined.rounds)
 
 
