@@ -10,11 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from test_predictor import QUICK, bind_all, padded, write_folder
+from test_predictor import (
+    QUICK,
+    assert_never_lower,
+    bind_all,
+    groups_and_more,
+    padded,
+    write_folder,
+)
 
-import placer.interference.predictor as predictor_module
 from placer.interference.bound_predictor import BoundPredictor
-from placer.interference.calibration import Calibration
 from placer.interference.evaluate import cross_validate
 from placer.interference.forms import NOVELTIES, averaged, best_share
 from placer.interference.measurements import Measurements, read_measurements
@@ -40,14 +45,7 @@ def following(predictor: Predictor, share: float) -> BoundPredictor:
 @pytest.mark.parametrize("share", [0.35, 1.0])
 @hypothesis_settings(deadline=None, max_examples=30)
 @given(
-    pairs=st.lists(
-        st.tuples(
-            st.lists(st.integers(0, 7), min_size=1, max_size=6),
-            st.lists(st.integers(0, 7), min_size=1, max_size=3),
-        ),
-        min_size=1,
-        max_size=40,
-    ),
+    pairs=groups_and_more(8, 6),
     vm=st.integers(0, 2),
 )
 def test_company_never_lowers_either_form(
@@ -56,12 +54,7 @@ def test_company_never_lowers_either_form(
     bound = following(predictor, share)
     small = padded([group for group, _ in pairs], 9)
     large = padded([group + more for group, more in pairs], 9)
-    before, after = bound.slowdown(vm, small), bound.slowdown(vm, large)
-    for row, (group, _) in enumerate(pairs):
-        for model in set(group):
-            low = before[row][small[row] == model][0]
-            high = after[row][large[row] == model][0]
-            assert 1.0 <= low <= high < np.inf
+    assert_never_lower(small, bound.slowdown(vm, small), large, bound.slowdown(vm, large))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.35, 1.0])
@@ -155,15 +148,12 @@ def write_law(folder: Path) -> Measurements:
     return read_measurements(folder)
 
 
-def test_families_never_measured_are_better_off_than_by_the_poorer_form(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_families_never_measured_are_better_off_than_by_the_poorer_form(tmp_path: Path) -> None:
     data = write_law(tmp_path)
     found = {"chosen": cross_validate(data, None, "family", settings=QUICK, calibrate=False)}
     for share in (0.0, 1.0):
-        fixed = (np.full(len(NOVELTIES), share), Calibration.none())
-        monkeypatch.setattr(predictor_module, "calibrate", lambda *_, fixed=fixed: fixed)
-        found[f"{share}"] = cross_validate(data, None, "family", settings=QUICK, calibrate=False)
+        fixed = replace(QUICK, share=share)
+        found[f"{share}"] = cross_validate(data, None, "family", settings=fixed, calibrate=False)
     mape = {name: scores[0]["mape"] for name, scores in found.items()}
     assert mape["chosen"] < max(mape["0.0"], mape["1.0"])
     assert mape["chosen"] < 0.45 * found["chosen"][1]["mape"]  # of the mean slowdown

@@ -58,13 +58,14 @@ def calibrate(
     mix_folds = max(settings.calibration_folds, LEAST_FOLDS)
     near = held_out(each(folds(examples.mix, mix_folds, seed + 1)))
     models = held_out(without(examples, profiles.model, MODEL_FOLDS, seed + 4))
-    families = held_out(without(examples, profiles.family, FAMILY_FOLDS, seed + 6))
     vm_fold = each(folds(rows.vm, VM_FOLDS, seed + 5))
     vms = held_out(vm_fold)
-    nearly = held_out([fold & ~few_mixes(examples, seed + 7) for fold in vm_fold])
-    shares = shares_of(examples.slowdown, [near, models, families, vms, nearly])
-    if settings.share is not None:
-        shares[:] = settings.share
+    if settings.share is None:
+        families = held_out(without(examples, profiles.family, FAMILY_FOLDS, seed + 6))
+        nearly = held_out([fold & ~few_mixes(examples, seed + 7) for fold in vm_fold])
+        shares = shares_of(examples.slowdown, [near, models, families, vms, nearly])
+    else:
+        shares = np.full(len(NOVELTIES), settings.share)
     if settings.calibration_folds < 2:
         return shares, Calibration.none()
     degree = rows.degree()
