@@ -10,12 +10,13 @@ from random_instances import random_instance
 from placer import Instance
 from placer.solvers import column_generation, count_branching
 from placer.solvers.batch import compile_batch
-from placer.solvers.column_generation import ColumnGeneration, LinearBound
+from placer.solvers.column_generation import ColumnGeneration
 from placer.solvers.count_branching import branch
 from placer.solvers.enumeration import enumerate_groups
 from placer.solvers.greedy import Greedy
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.growth import GrowthPricing
+from placer.solvers.linear_bound import LinearBound
 from placer.solvers.master import Rows
 from placer.solvers.pricing import PoolPricing, Pricing
 from placer.solvers.run import Options, Run
@@ -33,7 +34,7 @@ def bounded(instance: Instance, *, listed: bool) -> tuple[Run, Pricing, LinearBo
     pricing: Pricing = PoolPricing(batch, pool) if listed else GrowthPricing(run)
     if run.best is None or not len(Rows(batch).kinds) or not len(pool):
         return None
-    generation = ColumnGeneration(run, Rows(batch), pricing, cutting=True)
+    generation = ColumnGeneration(run, Rows(batch).counting(), pricing, cutting=True)
     linear = generation.solve()
     if linear is None or not linear.converged or linear.infeasible:
         return None

@@ -206,9 +206,14 @@ def _model(
             cp_model.INT_MAX if row.upper is None else row.upper,
         )
     priced = np.flatnonzero(costs.coefficient)
-    model.minimize(
-        weighted_sum([variables[j] for j in priced.tolist()], costs.coefficient[priced].tolist())
+    total = weighted_sum(
+        [variables[j] for j in priced.tolist()], costs.coefficient[priced].tolist()
     )
+    model.minimize(total)
+    if program.cutoff is not None and len(priced):
+        most = _whole_upper((program.cutoff + costs.error) * costs.scale)
+        assert most is not None
+        model.add_linear_constraint(total, cp_model.INT_MIN, most)
     if program.start is not None:
         hint = np.clip(np.rint(program.start), 0, upper).astype(np.int64).tolist()
         for variable, value in zip(variables, hint, strict=True):

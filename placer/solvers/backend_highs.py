@@ -50,6 +50,8 @@ def solve_with_highs(
     _listen(highs, run, on_values)
     run.call(lambda: highs.run(), lambda: None)
     result = _outcome(highs, program, scale)
+    if limit is not None and result.bound is not None and result.bound > limit:
+        result = replace(result, bound=limit)  # what costs more was not looked at
     if result.infeasible and program.cutoff is None and program.start is not None:
         return solve_with_highs(replace(program, start=None), run, on_values)
     return result

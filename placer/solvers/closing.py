@@ -16,19 +16,17 @@ from numpy.typing import NDArray
 from placer.errors import ConsistencyError
 from placer.solvers.annealing import Annealing
 from placer.solvers.annealing_layout import annealable
-from placer.solvers.column_generation import LinearBound
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
 from placer.solvers.improving import Improving
 from placer.solvers.integer_program import Backend, IntegerProgram, IntegerResult
+from placer.solvers.linear_bound import Leaf, LinearBound
+from placer.solvers.listing import Listing, Parts, list_groups, list_lower_part
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import Pricing
 from placer.solvers.run import Run
 
 NARROW_FROM = 300
-"""From this many groups on the gap is settled part by part."""
-
-NARROW_SHARES = (0.015, 0.03, 0.06, 0.125, 0.25, 0.375, 0.5, 0.65, 0.8)
-"""Parts of the gap that are settled first where the whole takes many groups."""
+"""From this many groups on the gap is settled from below, with ever more of them."""
 
 NARROW_TIME = 0.4
 """Of the time left, what settling one part may take."""
@@ -73,6 +71,7 @@ class Closing:
         self.run, self.rows, self.backend = run, rows, backend
         self._annealing: Annealing | None = None
         self._improving: Improving | None = None
+        self._listing: Listing | None = None
         self._too_many = self._too_hard = np.inf
 
     def whole(self, pool: Columns) -> None:
@@ -83,25 +82,27 @@ class Closing:
 
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
-        run = self.run
-        if not self._few_may_help(pricing, linear):
-            run.enter("integer columns")
-            hurry = np.isfinite(run.time_left())
-            most = max(ROUNDING_SECONDS, ROUNDING_SHARE * run.time_left()) if hurry else np.inf
-            with run.at_most(min(most, share_of(run))):
-                self._near_linear(linear)
+        run, rounded = self.run, False
+        large = rounded_down(linear, len(linear.columns)) is not None
+        if large and not self._few_may_help(pricing, linear):
+            self._near_linear(linear)
+            rounded = True
         effort = share_of(run)
         while not run.should_stop():
             window = self._ceiling() - linear.bound
-            groups = self._all_that_may_help(pricing, linear)
-            if (groups is None or len(groups) >= NARROW_FROM) and self._narrow(pricing, linear):
+            parts = self._all_that_may_help(pricing, linear)
+            groups = np.inf if parts is None else groups_in(parts)
+            if groups >= NARROW_FROM and self._narrow(pricing, linear):
                 continue
             hurry = np.isfinite(run.time_left())
-            if groups is not None and (len(groups) <= QUICK_CLOSING or not hurry):
-                run.enter(f"closing over {len(groups)} groups")
-                if self._prove(self._with_incumbent(groups), linear, window):
+            if parts is not None and (groups <= QUICK_CLOSING or not hurry):
+                run.enter(f"closing over {groups} groups")
+                if self._prove(parts, linear, window):
                     return
                 continue
+            if not rounded:
+                self._near_linear(linear)
+                rounded = True
             if run.best is not None and self.improved(linear, effort):
                 continue
             before = run.objective
@@ -116,16 +117,20 @@ class Closing:
             return False
         return linear.within(pricing, self._ceiling(), NARROW_FROM - 1) is not None
 
-    def _all_that_may_help(self, pricing: Pricing, linear: LinearBound) -> Columns | None:
+    def _all_that_may_help(self, pricing: Pricing, linear: LinearBound) -> Parts | None:
         """Return every group of placements better than the incumbent, None if too many."""
         ceiling = self._ceiling()
+        if self._listing is not None and self._listing.ceiling >= ceiling:
+            return self._listing.below(ceiling)
         fewer = SHRINKAGE * (self._too_many - linear.bound)
         if np.isfinite(self._too_many) and not ceiling - linear.bound < fewer:
             return None
-        groups = linear.within(pricing, ceiling, CLOSING_LIMIT)
-        if groups is None:
+        listing = list_groups(self.run, pricing, linear, ceiling, CLOSING_LIMIT)
+        if listing is None:
             self._too_many = ceiling
-        return groups
+            return None
+        self._listing = listing
+        return listing.below(ceiling)
 
     def improve(self, linear: LinearBound) -> None:
         """Improve the incumbent until time is over, by annealing most of it."""
@@ -168,37 +173,57 @@ class Closing:
         run = self.run
         if run.objective is None or not np.isfinite(linear.bound):
             return False
-        before = run.objective
-        for share in NARROW_SHARES:
-            cutoff = linear.bound + share * (before - linear.bound)
+        before, ceiling = run.objective, self._ceiling()
+        listing = self._listing
+        if listing is None and np.isinf(self._too_hard):
+            listing = list_lower_part(run, pricing, linear, ceiling, CLOSING_LIMIT)
+            self._listing = listing
+        if listing is None:
+            self._too_hard = linear.bound
+            return False
+        for cutoff in listing.cutoffs(NARROW_FROM):
             if run.bound is not None and cutoff <= run.bound:
                 continue
-            if cutoff >= self._too_hard:
+            if run.should_stop() or cutoff >= min(self._too_hard, before):
                 return False
-            groups = linear.within(pricing, cutoff, CLOSING_LIMIT)
-            if run.should_stop() or groups is None:
-                self._too_hard = cutoff
-                return False
-            run.enter(f"narrow closing over {len(groups)} groups")
+            parts = listing.below(cutoff)
+            run.enter(f"narrow closing over {groups_in(parts)} groups")
             with run.at_most(max(share_of(run), NARROW_TIME * run.time_left())):
-                result = self._integer(groups, cutoff=cutoff)
-            if result.infeasible:
-                run.raise_bound(cutoff - 1e-9 * abs(cutoff))
-            elif result.bound is not None:
-                run.raise_bound(min(result.bound, cutoff - 1e-9 * abs(cutoff)))
-            if not (result.infeasible or result.complete):
+                complete = self._settle(parts, cutoff)
+            if not complete:
                 self._too_hard = cutoff
                 return run.objective < before
             if run.objective < before:
                 return True
         return False
 
-    def _prove(self, groups: Columns, linear: LinearBound, window: float) -> bool:
+    def _settle(
+        self, parts: Parts, cutoff: float, improved: Callable[[], None] | None = None
+    ) -> bool:
+        """Find the best placement of at most `cutoff`, part by part; return whether to the end.
+
+        The bound rises to that placement, or to the cutoff where there is none.
+        """
+        run, complete = self.run, True
+        bounds = [cutoff - 1e-9 * abs(cutoff)] if np.isfinite(cutoff) else []
+        for leaf, groups in parts:
+            ceiling = min(cutoff, self._ceiling())
+            result = self._integer(groups, improved=improved, cutoff=ceiling, leaf=leaf)
+            if not result.infeasible:
+                bounds.append(max(leaf.bound, -np.inf if result.bound is None else result.bound))
+            complete = complete and (result.infeasible or result.complete)
+        if bounds:
+            run.raise_bound(min(*bounds, np.inf if run.objective is None else run.objective))
+        else:
+            take_infeasible(run)
+        return complete
+
+    def _prove(self, parts: Parts, linear: LinearBound, window: float) -> bool:
         """Solve the master over all groups that could help; return whether that is the end.
 
         It is not where a better placement makes far fewer groups worth looking at.
         """
-        run, before = self.run, self.run.objective
+        run = self.run
         shrunk = False
 
         def improved() -> None:
@@ -208,13 +233,17 @@ class Closing:
                 run.recess()
 
         with run.at_most(np.inf):
-            result = self._integer(groups, improved=improved)
-        self._take_proof(result, before)
-        return not shrunk or result.complete
+            complete = self._settle(parts, self._ceiling(), improved)
+        return not shrunk or complete
 
     def _near_linear(self, linear: LinearBound) -> None:
         """Look for placements among the columns; near the linear values where these are large."""
-        self._integer(linear.columns, rounded_down(linear, len(linear.columns)))
+        run = self.run
+        run.enter("integer columns")
+        hurry = np.isfinite(run.time_left())
+        most = max(ROUNDING_SECONDS, ROUNDING_SHARE * run.time_left()) if hurry else np.inf
+        with run.at_most(min(most, share_of(run))):
+            self._integer(linear.columns, rounded_down(linear, len(linear.columns)))
 
     def _ceiling(self) -> float:
         """Return what a placement no worse than the incumbent costs at the most, rounding included.
@@ -258,16 +287,19 @@ class Closing:
         base: NDArray[np.int64] | None = None,
         improved: Callable[[], None] | None = None,
         cutoff: float | None = None,
+        leaf: Leaf | None = None,
     ) -> IntegerResult:
         """Solve the master over `columns`, of each at least `base` VMs, and offer what it finds.
 
-        `improved` is called after each better placement; placements above `cutoff` are not
-        looked for.
+        `improved` is called after each better placement; with a `cutoff` placements above it are
+        not looked for, with a `leaf` none outside of it.
         """
         run, n = self.run, len(columns)
-        program = integer_master(self.rows, columns, run.best)
-        if cutoff is not None:
-            program = replace(program, start=None, cutoff=cutoff)
+        rows = self.rows if leaf is None else leaf.rows(self.rows)
+        program = integer_master(rows, columns, run.best if rows is self.rows else None)
+        if cutoff is not None and np.isfinite(cutoff):
+            known = run.objective is not None and run.objective <= cutoff
+            program = replace(program, cutoff=cutoff, start=program.start if known else None)
         fixed = np.zeros(len(program.cost), dtype=np.int64)
         if base is not None:
             fixed[:n] = base
@@ -288,6 +320,11 @@ class Closing:
             take_infeasible(self.run)
         elif result.bound is not None:
             self.run.raise_bound(min(result.bound, np.inf if before is None else before))
+
+
+def groups_in(parts: Parts) -> int:
+    """Return how many groups the parts have, one that is in two of them counted twice."""
+    return sum(len(groups) for _, groups in parts)
 
 
 def rounded_down(linear: LinearBound, count: int) -> NDArray[np.int64] | None:

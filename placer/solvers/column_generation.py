@@ -18,10 +18,10 @@ from placer.solvers.columns import (
     Columns,
     Prices,
     columns_of,
-    distinct_columns,
     holds_two,
     join,
 )
+from placer.solvers.linear_bound import Leaf, LinearBound
 from placer.solvers.master import Rows
 from placer.solvers.pricing import EFFORTS, Pricing
 from placer.solvers.run import Run, State
@@ -52,52 +52,6 @@ LEAST_GAIN = 0.01
 """Of the gap: rounds of cuts that gain less are idle."""
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """A part of all placements: between these numbers of VMs, by type and in all (T + 1,).
-
-    bound, and the prices that prove it; used (T + 1,): how many VMs its linear master uses.
-    """
-
-    bound: float
-    prices: Prices
-    lower: Floats
-    upper: Floats
-    used: Floats
-
-
-@dataclass(frozen=True)
-class LinearBound:
-    """What column generation found: bound, the prices that prove it, columns, and LP values.
-
-    guide: the master's own last prices without cuts, which say what is good better than those of a
-    weak bound. leaves: the parts of a tree over counts, where there is one, each with its bound.
-    """
-
-    bound: float
-    prices: Prices
-    guide: Prices
-    columns: Columns
-    values: Floats
-    converged: bool
-    infeasible: bool = False
-    leaves: tuple[Leaf, ...] = ()
-
-    def within(self, pricing: Pricing, ceiling: float, limit: int) -> Columns | None:
-        """Return all groups that a placement of at most `ceiling` may use, None if over `limit`."""
-        if not self.leaves:
-            return pricing.within(self.prices, ceiling - self.bound, limit)
-        found: list[Columns] = []
-        for leaf in self.leaves:
-            if leaf.bound <= ceiling:
-                more = pricing.within(leaf.prices, ceiling - leaf.bound, limit)
-                if more is None:
-                    return None
-                found.append(more)
-        every = distinct_columns(join(found))
-        return every if len(every) <= limit else None
-
-
 @dataclass
 class ColumnGeneration:
     """The linear master of one run, grown until its bound is the best there is.
@@ -122,7 +76,7 @@ class ColumnGeneration:
     def solve(self, first: Columns | None = None) -> LinearBound | None:
         """Return the linear bound, None where it was stopped before there was one."""
         self._triples = np.zeros((0, 3), dtype=np.int64)
-        self._counts: tuple[Floats, Floats] | None = None
+        self._part = False
         self._start(first if first is not None else self._first_columns())
         for _ in range(ARTIFICIAL_PRICES):
             converged, lacking = self._rounds()
@@ -193,11 +147,6 @@ class ColumnGeneration:
             entries = self.rows.group_entries(added)
             limit = np.full(len(added), np.inf)
             column, row = np.nonzero(holds_two(added.groups, self._triples))
-            if self._counts is not None:
-                each = np.arange(len(added))
-                row = np.concatenate([row, added.vm_type, np.full(len(each), self._types)])
-                row[len(column) :] += len(self._triples)
-                column = np.concatenate([column, each, each])
             self._lp.add(
                 self._cost(added),
                 limit,
@@ -229,38 +178,32 @@ class ColumnGeneration:
             left = np.inf if run.objective is None else run.objective - self._best
             idle = idle + 1 if self._best - before < LEAST_GAIN * left else 0
 
-    def count_vms(self, lower: Floats, upper: Floats) -> Floats:
-        """Add rows that count the VMs of each type and all of them; return the counts (T + 1,)."""
-        columns, used = join(self.parts), self._used()
-        each = np.arange(len(columns))
-        row = np.concatenate([columns.vm_type, np.full(len(each), self._types)])
-        self._lp.add_rows(upper, row, np.concatenate([each, each]) + self._others)
-        self._counts = lower, upper
-        return used
-
-    def within_counts(self, lower: Floats, upper: Floats) -> Leaf:
-        """Return the bound of all placements whose counts of VMs are between these (T + 1,)."""
-        self._counts = lower, upper
-        self._lp.change_rows(lower, upper, self.rows.count + len(self._triples))
-        self._best, self._best_duals, self._last = -math.inf, None, None
-        self._rounds()
-        duals = np.zeros(self.rows.count) if self._best_duals is None else self._best_duals
-        return Leaf(self._best, self._prices(duals), lower, upper, self._used())
-
-    def _used(self) -> Floats:
-        """Return how many VMs of each type, and in all, the master uses (T + 1,)."""
+    def counts(self) -> Floats:
+        """Return how many VMs of each type, and in all, the linear master uses (T + 1,)."""
         columns, values = join(self.parts), self._lp.values()[self._others :]
+        types = self.run.batch.types
         if len(values) != len(columns):
-            return np.zeros(self._types + 1)
-        used = np.bincount(columns.vm_type, weights=values, minlength=self._types)
+            return np.zeros(types + 1)
+        used = np.bincount(columns.vm_type, weights=values, minlength=types)
         return np.append(used, used.sum())
 
-    @property
-    def _types(self) -> int:
-        return self.run.batch.types
+    def within_counts(self, lower: Floats, upper: Floats, *, cutting: bool = False) -> Leaf:
+        """Return the bound of all placements whose counts of VMs are between these (T + 1,).
+
+        Only for a generation whose rows count VMs. With `cutting`, cuts raise it.
+        """
+        self.rows, self._part = self.rows.counting(lower, upper), True
+        self._lp.change_rows(self.rows.lower, self.rows.upper)
+        self._last = self._longer(self._last if self._best_duals is None else self._best_duals)
+        self._best, self._best_duals = -math.inf, None
+        converged, _ = self._rounds()
+        if cutting and converged:
+            self._cut()
+        duals = np.zeros(self.rows.count) if self._best_duals is None else self._best_duals
+        return Leaf(self._best, self._prices(duals), lower, upper, self.counts(), cutting)
 
     def _longer(self, duals: Floats | None) -> Floats | None:
-        """Return `duals` with zeros for the cuts that are new."""
+        """Return `duals` with zeros for the rows that are new."""
         if duals is None:
             return None
         return np.append(duals, np.zeros(self.rows.count + len(self._triples) - len(duals)))
@@ -271,23 +214,11 @@ class ColumnGeneration:
         prices = self.rows.prices(duals[:count])
         cut = np.minimum(duals[count : count + len(self._triples)], 0.0)
         used = np.flatnonzero(cut)
-        prices = replace(
+        return replace(
             prices,
             triples=self._triples[: len(cut)][used],
             cut=cut[used],
             constant=prices.constant + float(cut.sum()),
-        )
-        counted = duals[count + len(self._triples) :]
-        if self._counts is None or not len(counted):
-            return prices
-        lower, upper = self._counts
-        counted = np.where(np.isfinite(upper), counted, np.maximum(counted, 0.0))
-        counted = np.where(lower > 0, counted, np.minimum(counted, 0.0))
-        limit = np.where(counted > 0, lower, np.where(np.isfinite(upper), upper, 0.0))
-        return replace(
-            prices,
-            vm_type=prices.vm_type + counted[:-1] + counted[-1],
-            constant=prices.constant + float(counted @ limit),
         )
 
     def _rounds(self) -> tuple[bool, float]:
@@ -333,7 +264,7 @@ class ColumnGeneration:
     def _outdone(self) -> bool:
         """Return whether the part that is looked at holds nothing better than the incumbent."""
         objective = self.run.objective
-        return self._counts is not None and objective is not None and self._best >= objective
+        return self._part and objective is not None and self._best >= objective
 
     def _smoothed(self, value: float, duals: Floats, smoothing: float) -> Floats:
         """Return `duals` drawn towards those of the best bound, or the last while it is bad."""
@@ -378,7 +309,7 @@ class ColumnGeneration:
         """Take a bound that `duals` prove."""
         if bound > self._best:
             self._best, self._best_duals = bound, duals
-            if not self.free and self._counts is None:
+            if not self.free and not self._part:
                 self.run.raise_bound(bound)
 
     def _outcome(self, converged: bool, infeasible: bool = False) -> LinearBound | None:

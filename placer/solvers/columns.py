@@ -148,6 +148,12 @@ class TogetherIndex:
         return result
 
 
+def reduced_costs(columns: Columns, prices: Prices, together: TogetherIndex) -> Floats:
+    """Return what each group costs beyond what it is worth (n,)."""
+    held: Floats = together.held(columns.groups) @ prices.together
+    return columns.cost - prices.worth(columns) - held
+
+
 def assignment_of(columns: Columns, counts: Ints) -> Assignment:
     """Return the assignment in which column i is used counts[i] times."""
     used = np.flatnonzero(counts > 0)

@@ -1,5 +1,7 @@
 """A tree over how many VMs are used, in all and of each type, that raises the linear bound.
 
+Where the counts of the worst part are whole, cuts are looked for in it.
+
 A linear master may use a fifth of a VM; its least value over each side of a whole number is a
 better bound than its value over both. Pricing does not change: only a type's price does. The least
 bound among the leaves holds for the whole.
@@ -11,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from placer.solvers.column_generation import ColumnGeneration, Floats, Leaf, LinearBound
+from placer.solvers.column_generation import ColumnGeneration
+from placer.solvers.linear_bound import Floats, Leaf, LinearBound
 from placer.solvers.run import Run
 
 MOST_LEAVES, MOST_IDLE = 40, 5
@@ -23,7 +26,10 @@ FRACTION = 1e-4
 
 
 def branch(run: Run, generation: ColumnGeneration, linear: LinearBound) -> LinearBound:
-    """Return `linear` with the leaves of a tree over counts, and raise the run's bound."""
+    """Return `linear` with the leaves of a tree over counts, and raise the run's bound.
+
+    The generation's rows must count VMs (`Rows.counting`).
+    """
     tree = _Tree(run, generation, linear)
     tree.grow()
     bound = min(leaf.bound for leaf in tree.leaves)
@@ -35,35 +41,42 @@ class _Tree:
         self.run, self.generation = run, generation
         types = run.batch.types
         lower, upper = np.zeros(types + 1), np.full(types + 1, np.inf)
-        used = generation.count_vms(lower, upper)
-        self.leaves = [Leaf(linear.bound, linear.prices, lower, upper, used)]
+        used = generation.counts()
+        self.leaves = [Leaf(linear.bound, linear.prices, lower, upper, used, cut=True)]
 
     def grow(self) -> None:
         """Divide the leaf of the least bound until that is no use, or too many are open."""
-        run, idle = self.run, 0
+        run, generation, idle = self.run, self.generation, 0
         while not run.should_stop() and len(self.leaves) < MOST_LEAVES and idle < MOST_IDLE:
             worst = min(self.leaves, key=lambda leaf: leaf.bound)
             if run.objective is not None and worst.bound >= run.objective:
                 return
             number = most_fractional(worst.used)
-            if number is None:
+            if number is None and (worst.cut or not generation.pricing.takes_cuts()):
                 return
             self.leaves.remove(worst)
-            whole = np.floor(worst.used[number])
-            low, high = worst.upper.copy(), worst.lower.copy()
-            low[number], high[number] = whole, whole + 1.0
-            self.leaves += [self._solved(worst, worst.lower, low)]
-            self.leaves += [self._solved(worst, high, worst.upper)]
+            if number is None:
+                self.leaves += [self._solved(worst, worst.lower, worst.upper, cutting=True)]
+            else:
+                self._divide(worst, number)
             least = min(leaf.bound for leaf in self.leaves)
             run.raise_bound(least)
             left = np.inf if run.objective is None else run.objective - least
             idle = idle + 1 if least - worst.bound < WORTH * left else 0
 
-    def _solved(self, above: Leaf, lower: Floats, upper: Floats) -> Leaf:
+    def _divide(self, leaf: Leaf, number: int) -> None:
+        """Put two leaves in the place of one, at the whole numbers beside one of its counts."""
+        whole = np.floor(leaf.used[number])
+        low, high = leaf.upper.copy(), leaf.lower.copy()
+        low[number], high[number] = whole, whole + 1.0
+        self.leaves += [self._solved(leaf, leaf.lower, low)]
+        self.leaves += [self._solved(leaf, high, leaf.upper)]
+
+    def _solved(self, above: Leaf, lower: Floats, upper: Floats, *, cutting: bool = False) -> Leaf:
         """Return the leaf between these counts; where it was stopped, what holds above it."""
         if self.run.should_stop():
             return replace(above, lower=lower, upper=upper)
-        found = self.generation.within_counts(lower, upper)
+        found = self.generation.within_counts(lower, upper, cutting=cutting)
         return (
             found
             if found.bound > above.bound

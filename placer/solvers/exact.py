@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.closing import Closing, share_of, take_infeasible
-from placer.solvers.column_generation import ColumnGeneration, LinearBound
+from placer.solvers.column_generation import ColumnGeneration
 from placer.solvers.columns import Columns
 from placer.solvers.count_branching import branch
 from placer.solvers.diving import dive
@@ -21,6 +21,7 @@ from placer.solvers.greedy import Greedy
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.guided_fill import fill_guided
 from placer.solvers.integer_program import Backend
+from placer.solvers.linear_bound import LinearBound
 from placer.solvers.local import Local
 from placer.solvers.master import Rows
 from placer.solvers.neighbourhood import Neighbourhoods
@@ -34,17 +35,17 @@ SMALL_POOL = 2_000
 DESCENT_SECONDS = 0.4
 """The most that local search takes before the exact method begins, where time is limited."""
 
-ANNEALING_SHARE, IMPROVING_SHARE = 0.08, 0.2
+ANNEALING_SHARE, IMPROVING_SHARE = 0.04, 0.1
 FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
 """Of the time left, what each step may take before the linear bound is looked for."""
 
 FIRST_STEP = 0.5
 """Seconds that each search for better placements gets at first; twice as many while one gains."""
 
-FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.1
+FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.6
 """With more replicas, whether a VM more is used matters little; the time to find out otherwise."""
 
-COLUMNS_SHARE = 0.3
+COLUMNS_SHARE = 0.4
 """How much of the time left the linear bound may take before better placements are looked for."""
 
 
@@ -94,7 +95,7 @@ class Groups:
             return
         run.enter("columns")
         with run.at_most(COLUMNS_SHARE * run.time_left()):
-            generation = ColumnGeneration(run, rows, pricing, cutting=True)
+            generation = ColumnGeneration(run, rows.counting(), pricing, cutting=True)
             linear = generation.solve()
             if linear is not None and linear.converged and not linear.infeasible:
                 linear = self._counted(run, generation, linear)

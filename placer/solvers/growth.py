@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.columns import Columns, Prices, join, no_columns
+from placer.solvers.columns import Columns, Prices, join, no_columns, reduced_costs
 from placer.solvers.compiled import may_compile
 from placer.solvers.frontier import Ground
 from placer.solvers.group_search import NEGATIVE, GroupSearch
@@ -178,9 +178,8 @@ class GrowthPricing:
         return join(parts)
 
     def _reduced(self, columns: Columns, prices: Prices, free: bool = False) -> Floats:
-        reduced = columns.cost * (not free) - prices.worth(columns)
-        held: Floats = reduced - self._ground.together.held(columns.groups) @ prices.together
-        return held
+        reduced = reduced_costs(columns, prices, self._ground.together)
+        return reduced - columns.cost if free else reduced
 
     def quick(self, prices: Prices) -> Columns:
         """Return columns of negative reduced cost among those found of late."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from placer.solvers.annealing import Annealing
-from placer.solvers.column_generation import LinearBound
 from placer.solvers.columns import Columns, columns_of, join
 from placer.solvers.diving import dive
+from placer.solvers.linear_bound import LinearBound
 from placer.solvers.local import Local
 from placer.solvers.master import Rows
 from placer.solvers.neighbourhood import Neighbourhoods, Ways
@@ -28,6 +28,9 @@ LONGER = 4.0
 
 DIVED = 40_000
 """Columns of dives that are kept, the last ones."""
+
+NEXT_PART = 0.5
+"""How often a dive takes the part of the least bound, or of the others that of the least, ..."""
 
 MASTER = 12_000
 """The most groups that the integer master chooses from on the way."""
@@ -93,10 +96,11 @@ class Improving:
 
     def _dive(self, seconds: float) -> None:
         """Dive until the time is over, once where there is no clock."""
-        run = self._run
+        run, parts = self._run, self.linear.parts()
         while not run.should_stop():
             start = join([self.linear.columns, self._incumbent()])
-            self._dived.append(dive(run, self._rows, start, self._rng))
+            part = parts[min(int(self._rng.geometric(NEXT_PART)), len(parts)) - 1]
+            self._dived.append(dive(run, part.rows(self._rows), start, self._rng))
             while sum(map(len, self._dived)) > DIVED:
                 self._dived.pop(0)
             if not np.isfinite(seconds):

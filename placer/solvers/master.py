@@ -35,12 +35,14 @@ class Rows:
     """The master's rows and its variables other than groups, for one batch.
 
     Rows: one a kind with replicas, one a scarce VM type, max_vms and max_price where given, one
-    a together rule, and one for each kind of a rule that may go unplaced. Variables: unplaced
-    replicas of each kind where that is allowed (integer), and whether a rule is in force (0-1).
+    a together rule, and one for each kind of a rule that may go unplaced. With `counts`, between
+    which the numbers of VMs by type and in all must be (T + 1,), one for each of these. Variables:
+    unplaced replicas of each kind where that is allowed (integer), and whether a rule is in force
+    (0-1).
     """
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
+    def __init__(self, batch: Batch, counts: tuple[Floats, Floats] | None = None) -> None:
+        self.batch, self._counts = batch, counts
         possible = batch.vms_possible()
         self.kinds = np.flatnonzero(batch.replicas > 0)
         self._kind_row = np.full(batch.kinds + 1, -1, dtype=np.int64)
@@ -64,7 +66,8 @@ class Rows:
             for kind in np.flatnonzero(rule).tolist() if self._unplaced is not None else ():
                 self._link_row[r, kind] = rows
                 rows += 1
-        self.count = rows
+        self._counts_row = rows
+        self.count = rows + (0 if counts is None else batch.types + 1)
         self.lower, self.upper = self._limits(possible)
 
     def _limits(self, possible: Ints) -> tuple[Floats, Floats]:
@@ -83,7 +86,20 @@ class Rows:
             lower[self.together_row[r]] = 1.0 if needed and not optional else 0.0
         for (_, kind), row in self._link_row.items():
             lower[row] = batch.replicas[kind]
+        if self._counts is not None:
+            fewest, most = self._counts
+            lower[self._counts_row :] = np.where(fewest > 0, fewest, -np.inf)
+            upper[self._counts_row :] = most
         return lower, upper
+
+    def counting(self, lower: Floats | None = None, upper: Floats | None = None) -> Rows:
+        """Return these rows and those that keep the numbers of VMs between these (T + 1,).
+
+        Without limits these rows are there, and keep nothing.
+        """
+        types = self.batch.types
+        lower = np.zeros(types + 1) if lower is None else lower
+        return Rows(self.batch, (lower, np.full(types + 1, np.inf) if upper is None else upper))
 
     def group_entries(self, columns: Columns) -> Entries:
         """Return the matrix of group variables, one column a group."""
@@ -97,6 +113,9 @@ class Rows:
         parts.append((type_row[type_row >= 0], each[type_row >= 0]))
         if self._vms_row >= 0:
             parts.append((np.full(n, self._vms_row), each))
+        if self._counts is not None:
+            parts.append((self._counts_row + columns.vm_type.astype(np.int64), each))
+            parts.append((np.full(n, self.count - 1), each))
         held = self._index.held(columns.groups)
         for r in range(held.shape[1]):
             rows = each[held[:, r]]
@@ -166,7 +185,9 @@ class Rows:
             vm_type += duals[self._vms_row]
         if self._price_row >= 0:
             vm_type += duals[self._price_row] * batch.price
-        limit = np.where(np.isfinite(self.lower), self.lower, self.upper)
+        if self._counts is not None:
+            vm_type += duals[self._counts_row : -1] + duals[-1]
+        limit = np.where(duals > 0, self.lower, np.where(duals < 0, self.upper, 0.0))
         entries, cost, upper = self.other_entries()
         reduced = cost.copy()
         np.subtract.at(reduced, entries.column, entries.value * duals[entries.row])
