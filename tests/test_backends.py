@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from random import Random
 
@@ -14,6 +15,7 @@ from scipy.sparse import csr_array
 from placer.errors import UsageError
 from placer.problem import Instance
 from placer.solvers.backend_cpsat import solve_with_cpsat, whole_costs, whole_rows
+from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.backend_pulp import solve_with_pulp, solver_name
 from placer.solvers.batch import compile_batch
 from placer.solvers.group_costs import GroupCosts
@@ -23,6 +25,7 @@ from placer.solvers.run import Options, Run
 
 INF = float("inf")
 BACKENDS: dict[str, tuple[Backend, str]] = {
+    "highs": (solve_with_highs, "highs"),
     "cp-sat": (solve_with_cpsat, "highs"),
     "pulp-highs": (solve_with_pulp, "highs"),
     "pulp-cbc": (solve_with_pulp, "cbc"),
@@ -135,6 +138,24 @@ def test_agrees_with_enumeration(backend: str, block: int) -> None:
         assert result.bound is not None, seed
         assert result.bound <= best + 1e-12 * max(1, abs(best)), seed
         assert result.bound >= best - 1e-6 * max(abs(best), 1e-2), seed
+
+
+@pytest.mark.parametrize("above", [0.3, 0.0, -0.3])
+def test_a_cutoff_hides_only_what_costs_more(backend: str, above: float) -> None:
+    for seed in range(40):
+        program = random_program(seed)
+        best = enumerated(program)
+        if best is None:
+            continue
+        cutoff = best + above + 1e-9 * max(1.0, abs(best))
+        result = solve(backend, replace(program, cutoff=cutoff))
+        if above >= 0:
+            assert result.values is not None, seed
+            assert float(program.cost @ result.values) == pytest.approx(best, rel=1e-6, abs=1e-9)
+        else:
+            assert result.values is None or float(program.cost @ result.values) >= best - 1e-9
+        assert result.bound is None or result.bound <= best + 1e-9 * max(1.0, abs(best)), seed
+        assert above < 0 or not result.infeasible, seed
 
 
 def test_cbc_keeps_what_its_preprocessing_loses() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from brute_force import feasible_placements
@@ -9,6 +11,7 @@ from random_instances import random_instance
 
 from placer import Instance
 from placer.solvers import column_generation, count_branching
+from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.batch import compile_batch
 from placer.solvers.column_generation import ColumnGeneration
 from placer.solvers.count_branching import branch
@@ -16,8 +19,9 @@ from placer.solvers.enumeration import enumerate_groups
 from placer.solvers.greedy import Greedy
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.growth import GrowthPricing
-from placer.solvers.linear_bound import LinearBound
-from placer.solvers.master import Rows
+from placer.solvers.linear_bound import Leaf, LinearBound
+from placer.solvers.listing import list_groups
+from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import PoolPricing, Pricing
 from placer.solvers.run import Options, Run
 
@@ -55,14 +59,64 @@ def test_every_leaf_bounds_the_placements_in_it(seed: int, listed: bool) -> None
     assert run.bound is None or run.bound <= optimum + TOLERANCE
     assert linear.bound <= optimum + TOLERANCE
     for objective, vms in placements:
-        used = np.array([sum(t == name for t, _ in vms) for name in names] + [len(vms)])
-        inside = [
-            leaf
-            for leaf in linear.leaves
-            if (leaf.lower <= used).all() and (used <= leaf.upper).all()
-        ]
-        assert len(inside) == 1
-        assert inside[0].bound <= objective + TOLERANCE
+        parts = [leaf for leaf in linear.leaves if inside(leaf, vms, names)]
+        assert len(parts) == 1
+        assert parts[0].bound <= objective + TOLERANCE
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_master_of_a_leaf_ends_at_the_best_placement_in_it(seed: int) -> None:
+    instance = random_instance(seed, max_replicas=6, kinds=5)
+    found = bounded(instance, listed=True)
+    if found is None:
+        return
+    run, _, linear = found
+    run.bound = None  # a run that is done does not solve
+    pool = enumerate_groups(run)
+    assert pool is not None
+    names = [vm_type.name for vm_type in instance.vm_types]
+    placements = list(feasible_placements(instance))
+    for leaf in linear.parts():
+        rows = leaf.rows(Rows(run.batch))
+        result = solve_with_highs(integer_master(rows, pool), run)
+        best = min((cost for cost, vms in placements if inside(leaf, vms, names)), default=None)
+        assert result.infeasible == (best is None)
+        if best is not None:
+            assert result.bound == pytest.approx(best, rel=1e-6, abs=1e-6)
+            assert leaf.bound <= best + TOLERANCE
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_listing_has_for_each_cutoff_what_pricing_finds_below_it(seed: int, listed: bool) -> None:
+    found = bounded(random_instance(seed, max_replicas=6, kinds=5), listed=listed)
+    if found is None:
+        return
+    run, pricing, linear = found
+    run.bound = None
+    ceiling = linear.bound + 0.5 * abs(linear.bound) + 1.0
+    listing = list_groups(run, pricing, linear, ceiling, 100_000)
+    assert listing is not None
+    cutoffs = listing.cutoffs(1)
+    assert cutoffs == sorted(cutoffs)
+    assert cutoffs[-1] == ceiling
+    for cutoff in cutoffs:
+        expected = linear.within_each(pricing, cutoff, 100_000)
+        assert expected is not None
+        parts = {id(leaf): set(groups.states()) for leaf, groups in listing.below(cutoff)}
+        for leaf, groups in expected:
+            assert set(groups.states()) <= parts[id(leaf)]
+            wider = pricing.within(leaf.prices, cutoff + 1e-6 - leaf.bound, 100_000)
+            assert wider is not None
+            assert parts[id(leaf)] <= set(wider.states())
+    assert list_groups(run, pricing, linear, ceiling, 1) is None or len(cutoffs) == 1
+
+
+def inside(leaf: Leaf, vms: Iterable[tuple[str, object]], names: list[str]) -> bool:
+    """Return whether a placement has as many VMs of each type, and in all, as the leaf asks."""
+    types = [name for name, _ in vms]
+    used = np.array([types.count(name) for name in names] + [len(types)])
+    return bool((leaf.lower <= used).all() and (used <= leaf.upper).all())
 
 
 @pytest.mark.parametrize("seed", range(40))

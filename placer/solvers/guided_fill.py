@@ -18,6 +18,7 @@ from placer.solvers.columns import Prices
 from placer.solvers.fleet import CostMemo, Fleet
 from placer.solvers.frontier import Ground
 from placer.solvers.greedy import Plan, by_size, construct
+from placer.solvers.group_costs import most_members
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.relaxation import aggregate_program
 from placer.solvers.run import Run, State
@@ -35,9 +36,14 @@ RELAXATION_SECONDS = 5.0
 MOST_VMS = 1_000
 """More VMs than this are not filled one by one: columns serve such batches better."""
 
+FEW_MEMBERS = 6
+"""Where no VM holds more replicas than this, capacity in scraps is not what matters."""
+
 
 def fill_guided(run: Run) -> None:
     """Offer placements filled along the relaxation, until one is close to the bound."""
+    if max(most_members(run.batch, t) for t in range(run.batch.types)) <= FEW_MEMBERS:
+        return
     ground, memo = Ground.of(run), CostMemo(run.costs)
     for slack in SLACKS:
         with run.at_most(RELAXATION_SECONDS):
