@@ -174,9 +174,10 @@ class Closing:
         if run.objective is None or not np.isfinite(linear.bound):
             return False
         before, ceiling = run.objective, self._ceiling()
+        most = QUICK_CLOSING if np.isfinite(run.time_left()) else CLOSING_LIMIT
         listing = self._listing
         if listing is None and np.isinf(self._too_hard):
-            listing = list_lower_part(run, pricing, linear, ceiling, CLOSING_LIMIT)
+            listing = list_lower_part(run, pricing, linear, ceiling, most)
             self._listing = listing
         if listing is None:
             self._too_hard = linear.bound
@@ -187,6 +188,8 @@ class Closing:
             if run.should_stop() or cutoff >= min(self._too_hard, before):
                 return False
             parts = listing.below(cutoff)
+            if groups_in(parts) > most:
+                return False
             run.enter(f"narrow closing over {groups_in(parts)} groups")
             with run.at_most(max(share_of(run), NARROW_TIME * run.time_left())):
                 complete = self._settle(parts, cutoff)

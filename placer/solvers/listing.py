@@ -79,7 +79,10 @@ def list_groups(
 def list_lower_part(
     run: Run, pricing: Pricing, linear: LinearBound, ceiling: float, limit: int
 ) -> Listing | None:
-    """Return as much of the gap below `ceiling` as takes at most `limit` groups, None for none."""
+    """Return the groups of the lower part of the gap below `ceiling`, as wide as `limit` lets it.
+
+    That many groups each part of all placements may have; None where even little takes more.
+    """
     share, found = FIRST_SHARE, None
     for _ in range(TRIES):
         found = _share(run, pricing, linear, ceiling, limit, share)
