@@ -19,8 +19,8 @@ from placer.solvers.annealing_layout import annealable
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
 from placer.solvers.improving import Improving
 from placer.solvers.integer_program import Backend, IntegerProgram, IntegerResult
-from placer.solvers.linear_bound import Leaf, LinearBound
-from placer.solvers.listing import Listing, Parts, list_groups, list_lower_part
+from placer.solvers.linear_bound import Leaf, LinearBound, Parts
+from placer.solvers.listing import Listing, list_groups, list_lower_part
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import Pricing
 from placer.solvers.run import Run
@@ -76,17 +76,22 @@ class Closing:
 
     def whole(self, pool: Columns) -> None:
         """Solve the master over every group there is."""
-        self.run.enter("integer master")
-        before = self.run.objective
-        self._take_proof(self._integer(pool), before)
+        run = self.run
+        run.enter("integer master")
+        before = np.inf if run.objective is None else run.objective
+        result = self._integer(pool)
+        if result.infeasible:
+            take_infeasible(run)
+        elif result.bound is not None:
+            run.raise_bound(min(result.bound, before))
 
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
-        run, rounded = self.run, False
+        run = self.run
         large = rounded_down(linear, len(linear.columns)) is not None
-        if large and not self._few_may_help(pricing, linear):
+        rounded = large and not self._few_may_help(pricing, linear)
+        if rounded:
             self._near_linear(linear)
-            rounded = True
         effort = share_of(run)
         while not run.should_stop():
             window = self._ceiling() - linear.bound
@@ -316,13 +321,6 @@ class Closing:
         if result.values is not None:
             offer(result.values)
         return result
-
-    def _take_proof(self, result: IntegerResult, before: float | None) -> None:
-        """Take the bound of a master that lacked no group that could better the `before`."""
-        if result.infeasible:
-            take_infeasible(self.run)
-        elif result.bound is not None:
-            self.run.raise_bound(min(result.bound, np.inf if before is None else before))
 
 
 def groups_in(parts: Parts) -> int:

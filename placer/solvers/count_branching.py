@@ -1,10 +1,9 @@
 """A tree over how many VMs are used, in all and of each type, that raises the linear bound.
 
-Where the counts of the worst part are whole, cuts are looked for in it.
-
 A linear master may use a fifth of a VM; its least value over each side of a whole number is a
 better bound than its value over both. Pricing does not change: only a type's price does. The least
-bound among the leaves holds for the whole.
+bound among the leaves holds for the whole. Where the counts of the worst leaf are whole, cuts are
+looked for in it.
 """
 
 from __future__ import annotations

@@ -38,6 +38,9 @@ class Leaf:
         return whole.counting(self.lower, self.upper) if self.limited() else whole
 
 
+Parts = list[tuple[Leaf, Columns]]
+
+
 @dataclass(frozen=True)
 class LinearBound:
     """What column generation found: bound, the prices that prove it, columns, and LP values.
@@ -63,9 +66,7 @@ class LinearBound:
         none, any_number = np.zeros(size), np.full(size, np.inf)
         return [Leaf(self.bound, self.prices, none, any_number, none)]
 
-    def within_each(
-        self, pricing: Pricing, ceiling: float, limit: int
-    ) -> list[tuple[Leaf, Columns]] | None:
+    def within_each(self, pricing: Pricing, ceiling: float, limit: int) -> Parts | None:
         """Return parts with the groups that their placements of at most `ceiling` may use.
 
         Parts that have no such placement are left out; None where a part has over `limit` groups.

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.columns import Columns, TogetherIndex, reduced_costs
-from placer.solvers.linear_bound import Leaf, LinearBound
+from placer.solvers.linear_bound import Leaf, LinearBound, Parts
 from placer.solvers.pricing import Pricing
 from placer.solvers.run import Run
 
 Floats = NDArray[np.float64]
-Parts = list[tuple[Leaf, Columns]]
 
 FIRST_SHARE, WIDER = 0.03, 1.6
 """Where the whole gap takes too many groups: the first part of it, and how that grows."""
