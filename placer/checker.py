@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from placer.placement import Placement
-from placer.problem import TOLERANCE, Instance
-from placer.scoring import TERMS, Score, score
+from placer.placement import EqualVms, PlacedVm, Placement
+from placer.problem import TOLERANCE, Instance, Model, VmType
+from placer.scoring import TERMS, Score, VmScore, score
 from placer.status import Status, gap_between
 
 RELATIVE_TOLERANCE = 1e-6
@@ -57,76 +57,89 @@ def check(instance: Instance, placement: Placement) -> CheckReport:
     if unknown:
         return CheckReport(unknown, None)
     recomputed = score(instance, placement.assignment())
+    vm_types = {v.name: v for v in instance.vm_types}
+    models = {m.name: m for m in instance.models}
     violations = [
-        *_hosts(instance, placement),
+        *_repeated_names(placement),
+        *_each_vm(placement, lambda vm, _: _host(vm_types, models, vm)),
         *_coverage(instance, placement),
         *_limits(instance, placement),
-        *_company(instance, placement),
-        *_service(instance, placement, recomputed),
+        *_each_vm(placement, lambda vm, _: _apart(instance, vm)),
+        *_together(instance, placement),
+        *_each_vm(placement, lambda vm, i: _service(instance, vm, recomputed.vms[i])),
     ]
-    allowed = all(vm is not None for vm in recomputed.vms)
+    allowed = all(vm is not None for vm, _ in recomputed.vms.runs())
     if allowed:
         violations += _figures(placement, recomputed)
     return CheckReport(violations, recomputed if allowed else None)
 
 
+Finding = tuple[str, str, str]
+"""A violation's code, its place within the VM, and the sentence."""
+
+
+def _each_vm(
+    placement: Placement, look: Callable[[PlacedVm, int], Iterable[Finding]]
+) -> Iterator[Violation]:
+    """Yield what `look` finds in each VM, given its place too; equal VMs break the same rules."""
+    for vm, places in placement.equal_vms():
+        if not any(True for _ in look(vm, places.start)):
+            continue
+        for i in places:
+            for code, where, message in look(placement.vms[i], i):
+                yield Violation(code, f"vms[{i}]{where}", message)
+
+
 def _unknown_names(instance: Instance, placement: Placement) -> Iterator[Violation]:
     vm_types = {v.name for v in instance.vm_types}
     models = {m.name for m in instance.models}
-    for i, vm in enumerate(placement.vms):
+
+    def look(vm: PlacedVm, _: int) -> Iterator[Finding]:
         if vm.vm_type not in vm_types:
-            yield Violation(
-                "unknown-vm-type", f"vms[{i}].vm_type", f"VM type {vm.vm_type!r} is not on offer"
-            )
+            yield "unknown-vm-type", ".vm_type", f"VM type {vm.vm_type!r} is not on offer"
         for j, model in enumerate(vm.models):
             if model.name not in models:
-                yield Violation(
-                    "unknown-model",
-                    f"vms[{i}].models[{j}].name",
-                    f"model {model.name!r} is not in the instance",
-                )
+                what = f"model {model.name!r} is not in the instance"
+                yield "unknown-model", f".models[{j}].name", what
+
+    yield from _each_vm(placement, look)
 
 
-def _hosts(instance: Instance, placement: Placement) -> Iterator[Violation]:
-    """Capacity, co-location degree and admission, VM by VM."""
-    vm_types = {v.name: v for v in instance.vm_types}
-    models = {m.name: m for m in instance.models}
+def _repeated_names(placement: Placement) -> Iterator[Violation]:
+    if isinstance(placement.vms, EqualVms):
+        return  # which numbers them
     names = Counter(vm.name for vm in placement.vms)
     for i, vm in enumerate(placement.vms):
-        vm_type, path = vm_types[vm.vm_type], f"vms[{i}]"
         if names[vm.name] > 1:
-            yield Violation("repeated-vm", path, f"VM name {vm.name!r} is used more than once")
-        used: dict[str, list[float]] = {}
-        for placed in vm.models:
-            model = models[placed.name]
-            if not model.may_run_on(vm_type.name):
-                yield Violation(
-                    "vm-type-not-allowed",
-                    path,
-                    f"model {model.name!r} may not run on VM type {vm_type.name!r}",
-                )
-            for resource, amount in model.demand_of(vm_type.name).items():
-                used.setdefault(resource, []).append(amount)
-        for resource, amounts in used.items():
-            total, capacity = math.fsum(amounts), vm_type.capacity.get(resource, 0.0)
-            if total > capacity + TOLERANCE:
-                yield Violation(
-                    "capacity",
-                    path,
-                    f"{vm.name!r} takes {total:g} {resource}, {vm_type.name!r} has {capacity:g}",
-                )
-        if vm_type.max_models is not None and len(vm.models) > vm_type.max_models:
-            yield Violation(
-                "max-models",
-                path,
-                f"{vm.name!r} holds {len(vm.models)} replicas, {vm_type.name!r} allows "
-                f"{vm_type.max_models}",
-            )
+            what = f"VM name {vm.name!r} is used more than once"
+            yield Violation("repeated-vm", f"vms[{i}]", what)
+
+
+def _host(vm_types: dict[str, VmType], models: dict[str, Model], vm: PlacedVm) -> Iterator[Finding]:
+    """Capacity, co-location degree and admission of one VM."""
+    vm_type = vm_types[vm.vm_type]
+    used: dict[str, list[float]] = {}
+    for placed in vm.models:
+        model = models[placed.name]
+        if not model.may_run_on(vm_type.name):
+            what = f"model {model.name!r} may not run on VM type {vm_type.name!r}"
+            yield "vm-type-not-allowed", "", what
+        for resource, amount in model.demand_of(vm_type.name).items():
+            used.setdefault(resource, []).append(amount)
+    for resource, amounts in used.items():
+        total, capacity = math.fsum(amounts), vm_type.capacity.get(resource, 0.0)
+        if total > capacity + TOLERANCE:
+            what = f"{vm.name!r} takes {total:g} {resource}, {vm_type.name!r} has {capacity:g}"
+            yield "capacity", "", what
+    most = vm_type.max_models
+    if most is not None and len(vm.models) > most:
+        what = f"{vm.name!r} holds {len(vm.models)} replicas, {vm_type.name!r} allows {most}"
+        yield "max-models", "", what
 
 
 def _coverage(instance: Instance, placement: Placement) -> Iterator[Violation]:
     """Each replica once; left out only where that is allowed, and then listed."""
-    placed = Counter(model.name for vm in placement.vms for model in vm.models)
+    placed = placed_replicas(placement)
     listed = Counter(u if isinstance(u, str) else u.name for u in placement.unplaced)
     for model in instance.models:
         missing = model.replicas - placed[model.name]
@@ -156,7 +169,9 @@ def _coverage(instance: Instance, placement: Placement) -> Iterator[Violation]:
 
 def _limits(instance: Instance, placement: Placement) -> Iterator[Violation]:
     """How many VMs of each type, of all types, and at what summed price."""
-    used = Counter(vm.vm_type for vm in placement.vms)
+    used: Counter[str] = Counter()
+    for vm, places in placement.equal_vms():
+        used[vm.vm_type] += len(places)
     for vm_type in instance.vm_types:
         if vm_type.count is not None and used[vm_type.name] > vm_type.count:
             yield Violation(
@@ -178,24 +193,34 @@ def _limits(instance: Instance, placement: Placement) -> Iterator[Violation]:
         )
 
 
-def _company(instance: Instance, placement: Placement) -> Iterator[Violation]:
-    """Who may not share a VM, and who must."""
-    contents = [Counter(model.name for model in vm.models) for vm in placement.vms]
+def placed_replicas(placement: Placement) -> Counter[str]:
+    """Return how many replicas of each model `placement` places, by name."""
+    placed: Counter[str] = Counter()
+    for vm, places in placement.equal_vms():
+        for model in vm.models:
+            placed[model.name] += len(places)
+    return placed
+
+
+def _apart(instance: Instance, vm: PlacedVm) -> Iterator[Finding]:
+    """Who may not share a VM."""
+    held = Counter(model.name for model in vm.models)
     for r, names in enumerate(instance.rules.apart):
         listed = Counter(names)
-        for i, held in enumerate(contents):
-            here = [name for name in listed if held[name]]
-            crowded = [name for name in here if listed[name] > 1 and held[name] > 1]
-            if len(here) > 1 or crowded:
-                together = here if len(here) > 1 else crowded * 2
-                yield Violation(
-                    "apart",
-                    f"vms[{i}]",
-                    f"{' and '.join(map(repr, together))} share a VM, rules.apart[{r}] forbids it",
-                )
-    placed = Counter[str]()
-    for held in contents:
-        placed.update(held)
+        here = [name for name in listed if held[name]]
+        crowded = [name for name in here if listed[name] > 1 and held[name] > 1]
+        if len(here) > 1 or crowded:
+            together = here if len(here) > 1 else crowded * 2
+            what = f"{' and '.join(map(repr, together))} share a VM, rules.apart[{r}] forbids it"
+            yield "apart", "", what
+
+
+def _together(instance: Instance, placement: Placement) -> Iterator[Violation]:
+    """Who must share a VM, where any of them runs."""
+    if not instance.rules.together:
+        return
+    placed = placed_replicas(placement)
+    contents = [Counter(m.name for m in vm.models) for vm, _ in placement.equal_vms()]
     for r, names in enumerate(instance.rules.together):
         listed = Counter(names)
         if not any(placed[name] for name in listed):
@@ -209,27 +234,22 @@ def _company(instance: Instance, placement: Placement) -> Iterator[Violation]:
             )
 
 
-def _service(instance: Instance, placement: Placement, scored: Score) -> Iterator[Violation]:
+def _service(instance: Instance, vm: PlacedVm, scored: VmScore | None) -> Iterator[Finding]:
     """Groups that a group table does not allow, and SLOs that are missed though they may not be."""
-    for i, (vm, result) in enumerate(zip(placement.vms, scored.vms, strict=True)):
-        if result is None:
-            group = ", ".join(sorted(model.name for model in vm.models))
-            yield Violation(
-                "group-not-listed",
-                f"vms[{i}]",
-                f"the group {group} on {vm.vm_type!r} is not listed, so it may not be formed",
+    if scored is None:
+        group = ", ".join(sorted(model.name for model in vm.models))
+        what = f"the group {group} on {vm.vm_type!r} is not listed, so it may not be formed"
+        yield "group-not-listed", "", what
+        return
+    if instance.objective.slo_penalty is not None:
+        return
+    for replica in scored.replicas:
+        if replica.over_slo:
+            what = (
+                f"model {replica.model!r} on {vm.name!r} takes {replica.latency_upper_ms:g} ms, "
+                f"its slo_ms is {replica.slo_ms:g}"
             )
-            continue
-        if instance.objective.slo_penalty is not None:
-            continue
-        for replica in result.replicas:
-            if replica.over_slo:
-                yield Violation(
-                    "slo",
-                    f"vms[{i}]",
-                    f"model {replica.model!r} on {vm.name!r} takes "
-                    f"{replica.latency_upper_ms:g} ms, its slo_ms is {replica.slo_ms:g}",
-                )
+            yield "slo", "", what
 
 
 def _figures(placement: Placement, scored: Score) -> Iterator[Violation]:
@@ -238,18 +258,10 @@ def _figures(placement: Placement, scored: Score) -> Iterator[Violation]:
     stated: list[tuple[str, float | None, float]] = [("objective", placement.objective, objective)]
     if placement.terms is not None:
         stated += [(f"terms.{t}", getattr(placement.terms, t), scored.terms[t]) for t in TERMS]
-    for i, (vm, result) in enumerate(zip(placement.vms, scored.vms, strict=True)):
-        by_name = {replica.model: replica for replica in result.replicas} if result else {}
-        for j, model in enumerate(vm.models):
-            replica, path = by_name[model.name], f"vms[{i}].models[{j}]"
-            stated.append((f"{path}.slowdown", model.slowdown, replica.slowdown))
-            if replica.latency_ms is not None:
-                stated.append((f"{path}.latency_ms", model.latency_ms, replica.latency_ms))
     for path, value, recomputed in stated:
-        if value is not None and not _close(value, recomputed):
-            yield Violation(
-                "figure-differs", path, f"states {value:.9g}, recomputed {recomputed:.9g}"
-            )
+        if differs := _differs(value, recomputed):
+            yield Violation("figure-differs", path, differs)
+    yield from _each_vm(placement, lambda vm, i: _figures_of(vm, scored.vms[i]))
     bound = placement.bound
     if bound is not None and bound > objective and not _close(bound, objective):
         yield Violation(
@@ -263,6 +275,26 @@ def _figures(placement: Placement, scored: Score) -> Iterator[Violation]:
         yield Violation(
             "status", "status", f"is {placement.status.value!r}, yet a placement is given"
         )
+
+
+def _figures_of(vm: PlacedVm, scored: VmScore | None) -> Iterator[Finding]:
+    """Figures stated of one VM's replicas against those recomputed."""
+    by_name = {replica.model: replica for replica in scored.replicas} if scored else {}
+    for j, model in enumerate(vm.models):
+        replica = by_name[model.name]
+        if differs := _differs(model.slowdown, replica.slowdown):
+            yield "figure-differs", f".models[{j}].slowdown", differs
+        if replica.latency_ms is not None and (
+            differs := _differs(model.latency_ms, replica.latency_ms)
+        ):
+            yield "figure-differs", f".models[{j}].latency_ms", differs
+
+
+def _differs(stated: float | None, recomputed: float) -> str:
+    """Return how a stated figure differs from the recomputed one, "" where it does not."""
+    if stated is None or _close(stated, recomputed):
+        return ""
+    return f"states {stated:.9g}, recomputed {recomputed:.9g}"
 
 
 def _close(a: float, b: float) -> bool:

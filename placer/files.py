@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -151,20 +151,24 @@ def read_object(path: str | Path, format_name: str, version: int) -> dict[str, A
     return data
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write `text` beside `path` and rename it into place, so that no reader sees half a file.
+def write_text(path: str | Path, text: str | Iterable[str]) -> None:
+    """Write `text`, whole or in pieces, beside `path` and rename it into place.
+
+    No reader sees half a file.
 
     Raises PlacerError where the folder cannot be written.
     """
+    pieces = [text] if isinstance(text, str) else text
     target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
     temporary = ""
     try:
         if target.exists() and not target.is_file():
-            target.write_text(text, encoding="utf-8")  # a device or a pipe cannot be replaced
+            with target.open("w", encoding="utf-8") as stream:  # a device cannot be replaced
+                stream.writelines(pieces)
             return
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.writelines(pieces)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         os.chmod(temporary, mode)
         os.replace(temporary, target)
@@ -212,7 +216,9 @@ def write_instance(path: str | Path, instance: Instance) -> None:
 
 def write_placement(path: str | Path, placement: Placement) -> None:
     """Write `placement` to the file at `path`, whole or not at all. Raises PlacerError."""
-    write_text(path, to_json(placement.to_dict()))
+    from placer.placement_json import placement_json
+
+    write_text(path, placement_json(placement))
 
 
 def _said_of(path: str | Path, build: Callable[[], T]) -> T:

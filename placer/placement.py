@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    ValidationError,
+    field_serializer,
+)
 
+from placer.repeated import Repeated
 from placer.status import Status
 from placer.validation import input_error
 
@@ -39,6 +49,37 @@ class PlacedVm(_Open):
     name: str = Field(strict=True)
     vm_type: str = Field(strict=True)
     models: list[PlacedModel]
+
+
+class EqualVms(Repeated[PlacedVm]):
+    """VMs of which equal ones are kept once; each is named for its type and numbered."""
+
+    def __init__(self, contents: Iterable[tuple[str, list[PlacedModel]]], counts: Iterable[int]):
+        """`contents`: VM type and replicas; counts: how many VMs hold each."""
+        kept, numbers = [], Counter[str]()
+        counted = list(zip(contents, counts, strict=True))
+        for (vm_type, models), count in counted:
+            kept.append(_named(numbers[vm_type], vm_type, models))
+            numbers[vm_type] += count
+        super().__init__(kept, (count for _, count in counted))
+
+    def _at(self, entry: PlacedVm, offset: int) -> PlacedVm:
+        return _named(number_of(entry) + offset, entry.vm_type, entry.models)
+
+
+def number_of(vm: PlacedVm) -> int:
+    """Return the number in the name of one of `EqualVms`."""
+    return int(vm.name.removeprefix(f"{vm.vm_type}-"))
+
+
+def _named(number: int, vm_type: str, models: list[PlacedModel]) -> PlacedVm:
+    return PlacedVm.model_construct(name=f"{vm_type}-{number}", vm_type=vm_type, models=models)
+
+
+_Vms = Annotated[
+    Sequence[PlacedVm], GetPydanticSchema(lambda _, schema_of: schema_of(list[PlacedVm]))
+]
+"""What is read is a list."""
 
 
 class UnplacedModel(_Open):
@@ -80,7 +121,7 @@ class Placement(_Open):
     bound: Number | None = None
     gap: Number | None = None
     terms: Terms | None = None
-    vms: list[PlacedVm]
+    vms: _Vms
     unplaced: list[str | UnplacedModel] = Field(default_factory=list)
     solver: SolverRecord | None = None
 
@@ -96,9 +137,24 @@ class Placement(_Open):
         """Return the placement file's JSON object."""
         return self.model_dump(mode="json")
 
-    def assignment(self) -> list[tuple[str, list[str]]]:
+    @field_serializer("vms")
+    def _one_by_one(self, vms: Sequence[PlacedVm]) -> list[PlacedVm]:
+        return list(vms)
+
+    def assignment(self) -> Repeated[tuple[str, list[str]]]:
         """Return the VM type and the model names of each VM."""
-        return [(vm.vm_type, [model.name for model in vm.models]) for vm in self.vms]
+        runs = [(vm.vm_type, [m.name for m in vm.models], len(at)) for vm, at in self.equal_vms()]
+        return Repeated([(vm_type, names) for vm_type, names, _ in runs], [n for *_, n in runs])
+
+    def equal_vms(self) -> Iterator[tuple[PlacedVm, range]]:
+        """Yield VMs, each with the places of those of equal content that follow it, its own first.
+
+        Those that were read from a file come one by one.
+        """
+        if isinstance(self.vms, Repeated):
+            yield from self.vms.runs()
+        else:
+            yield from ((vm, range(i, i + 1)) for i, vm in enumerate(self.vms))
 
     def to_frames(self) -> dict[str, pd.DataFrame]:
         """Return pandas tables: `vms` (one row each), `replicas` (one row each) and `unplaced`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from placer.errors import UsageError
 from placer.interference.binding import bound_predictor
 from placer.problem import TOLERANCE, Instance, PredictorInterference
+from placer.repeated import Repeated
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 """Levels that a placement's replicas are looked at, beside the one asked for."""
@@ -65,7 +68,9 @@ def protected(instance: Instance, level: float) -> Instance:
     return copy
 
 
-def chance_of(instance: Instance, assignment: list[tuple[str, list[str]]], level: float) -> Chance:
+def chance_of(
+    instance: Instance, assignment: Iterable[tuple[str, Sequence[str]]], level: float
+) -> Chance:
     """Return what the calibration promises of the VMs in `assignment` (type and model names).
 
     A bound at level q holds with probability q for a group drawn like the calibration's (split
@@ -75,9 +80,9 @@ def chance_of(instance: Instance, assignment: list[tuple[str, list[str]]], level
     number = {model.name: k for k, model in enumerate(instance.models)}
     types = {v.name: t for t, v in enumerate(instance.vm_types)}
     late: list[float] = []
-    alone = 0
+    alone = shared = 0
     levels = sorted({*LEVELS, level})
-    for vm_type, names in assignment:
+    for (vm_type, names), places in Repeated.of(assignment).runs():
         group = np.array([sorted(number[name] for name in names)], dtype=np.int64)
         models = [instance.models[k] for k in group[0]]
         timed = [
@@ -86,8 +91,9 @@ def chance_of(instance: Instance, assignment: list[tuple[str, list[str]]], level
             if m.slo_ms is not None
         ]
         if len(models) == 1:
-            alone += len(timed)
+            alone += len(timed) * len(places)
             continue
+        shared += len(timed) * len(places)
         uppers = [bound.upper(types[vm_type], group, q)[0] for q in levels] if timed else []
         for i, solo, slo in timed:
             assert slo is not None
@@ -96,5 +102,6 @@ def chance_of(instance: Instance, assignment: list[tuple[str, list[str]]], level
                 q for q, upper in zip(levels, uppers, strict=True)
                 if solo * upper[i] <= slo + TOLERANCE
             ]  # fmt: skip
-            late.append(1.0 - max(kept, default=0.0))
-    return Chance(level, len(late), alone, float(sum(late)), max(0.0, 1.0 - float(sum(late))))
+            late.append((1.0 - max(kept, default=0.0)) * len(places))
+    expected = math.fsum(late)
+    return Chance(level, shared, alone, expected, max(0.0, 1.0 - expected))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from placer.interference.plain import Group, GroupSlowdown, group_slowdowns
 from placer.problem import TOLERANCE, Instance, Model, VmType, best_solo_latency
+from placer.repeated import Repeated
 
 TERMS = ("price", "degradation", "latency", "slo", "unplaced")
 
@@ -54,10 +55,13 @@ class VmScore:
 
 @dataclass(frozen=True)
 class Score:
-    """The objective of an assignment by term; VMs whose group may not be formed have no score."""
+    """The objective of an assignment by term; VMs whose group may not be formed have no score.
+
+    vms: in the assignment's order, one object for all equal VMs.
+    """
 
     terms: dict[str, float]
-    vms: list[VmScore | None] = field(repr=False)
+    vms: Repeated[VmScore | None] = field(repr=False)
 
     @property
     def objective(self) -> float:
@@ -71,14 +75,21 @@ def score(instance: Instance, assignment: Iterable[tuple[str, Sequence[str]]]) -
     Replicas that no VM holds count as unplaced, at the instance's penalty (0 where it is a ban:
     that the ban is broken is for the checker to say). Raises KeyError for unknown names.
     """
-    groups: list[Group] = [(vm_type, tuple(sorted(names))) for vm_type, names in assignment]
+    in_order: list[tuple[Group, int]] = [
+        ((vm_type, tuple(sorted(names))), len(places))
+        for (vm_type, names), places in Repeated.of(assignment).runs()
+    ]
+    counts: Counter[Group] = Counter()
+    for group, count in in_order:
+        counts[group] += count
     scorer = _Scorer(instance)
-    slowdowns = group_slowdowns(instance, groups)
-    by_group = {group: scorer.vm_score(group, slowdowns[group]) for group in slowdowns}
-    vms = [by_group[group] for group in groups]
-    placed = Counter(name for _, names in groups for name in names)
+    slowdowns = group_slowdowns(instance, counts)
+    by_group = {group: scorer.vm_score(group, slowdowns[group]) for group in counts}
+    placed: Counter[str] = Counter()
     parts: dict[str, list[float]] = {term: [] for term in TERMS}
-    for group, count in Counter(groups).items():
+    for group, count in counts.items():
+        for name in group[1]:
+            placed[name] += count
         scored = by_group[group]
         for term, value in scored.terms.items() if scored else ():
             parts[term].append(value * count)
@@ -86,6 +97,7 @@ def score(instance: Instance, assignment: Iterable[tuple[str, Sequence[str]]]) -
     for model in instance.models:
         missing = max(0, model.replicas - placed[model.name])
         parts["unplaced"].append(penalty * model.weight * missing)
+    vms = Repeated([by_group[group] for group, _ in in_order], [count for _, count in in_order])
     return Score(terms={term: math.fsum(values) for term, values in parts.items()}, vms=vms)
 
 

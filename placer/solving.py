@@ -17,14 +17,15 @@ from placer.explain import explain_infeasible, explain_unplaced
 from placer.interference.binding import extrapolation_notes
 from placer.parallel import processors
 from placer.placement import (
+    EqualVms,
     PlacedModel,
-    PlacedVm,
     Placement,
     SolverRecord,
     Terms,
     UnplacedModel,
 )
 from placer.problem import Instance
+from placer.repeated import Repeated
 from placer.result import Result
 from placer.scoring import Score, VmScore, score
 from placer.solvers.batch import compile_batch
@@ -137,20 +138,21 @@ def _result(run: Run, solver: str, *, explain: bool) -> Result:
         )
         causes = explain_infeasible(run) if explain and status == Status.INFEASIBLE else []
         return Result(instance, placement, None, causes, run.notes)
-    scored = score(instance, _names(instance, run.best))
+    scored = score(instance, _named(instance, run.best))
     placement = build_placement(run, scored, status, record)
     _refuse_violations(instance, placement, run)
     notes = [*run.notes, *extrapolation_notes(instance, placement.assignment())]
     return Result(instance, placement, scored, [], notes)
 
 
-def _names(instance: Instance, assignment: Assignment) -> list[tuple[str, list[str]]]:
+def _named(instance: Instance, assignment: Assignment) -> Repeated[tuple[str, list[str]]]:
     """Return each VM of `assignment` by names, types in the instance's order."""
-    return [
+    counted = sorted(assignment.items())
+    names = [
         (instance.vm_types[t].name, [instance.models[k].name for k in group])
-        for (t, group), count in sorted(assignment.items())
-        for _ in range(count)
+        for (t, group), _ in counted
     ]
+    return Repeated(names, [count for _, count in counted])
 
 
 def build_placement(run: Run, scored: Score, status: Status, record: SolverRecord) -> Placement:
@@ -161,16 +163,11 @@ def build_placement(run: Run, scored: Score, status: Status, record: SolverRecor
     bound = run.bound
     if bound is not None and objective < bound <= objective + 1e-6 * max(1.0, abs(objective)):
         bound = objective  # the two sums differ by rounding alone
-    numbers: Counter[str] = Counter()
-    cache: dict[int, list[PlacedModel]] = {}
-    vms = []
-    for vm in scored.vms:
+    contents, counts = [], []
+    for vm, places in scored.vms.runs():
         assert vm is not None
-        if id(vm) not in cache:
-            cache[id(vm)] = _placed_models(vm)
-        name = f"{vm.vm_type}-{numbers[vm.vm_type]}"
-        numbers[vm.vm_type] += 1
-        vms.append(PlacedVm(name=name, vm_type=vm.vm_type, models=cache[id(vm)]))
+        contents.append((vm.vm_type, _placed_models(vm)))
+        counts.append(len(places))
     missing = run.batch.replicas - replicas_placed(run.batch, assert_best)
     reasons = explain_unplaced(run, missing)
     unplaced: list[str | UnplacedModel] = [
@@ -178,14 +175,14 @@ def build_placement(run: Run, scored: Score, status: Status, record: SolverRecor
         for k, model in enumerate(instance.models)
         for _ in range(int(missing[k]))
     ]
-    return Placement(
+    return Placement.model_construct(  # whose fields are what they should be, and VMs many
         instance=instance.name,
         status=status,
         objective=objective,
         bound=bound,
         gap=gap_between(objective, bound),
         terms=Terms(**scored.terms),
-        vms=vms,
+        vms=EqualVms(contents, counts),
         unplaced=unplaced,
         solver=record,
     )

@@ -16,14 +16,14 @@ LINES_IN_FUNCTION = 45
 
 LAYERS = [
     ["_version", "errors", "status"],
-    ["validation", "parallel"],
+    ["validation", "parallel", "repeated"],
     ["problem", "consistency"],
     ["interference"],
     ["solvers.batch", "solvers.group_costs", "solvers.integer_program", "solvers.run"],
     ["solvers"],
     ["placement", "frames"],
     ["scoring", "checker"],
-    ["result", "explain", "files", "schema"],
+    ["result", "explain", "placement_json", "files", "schema"],
     ["solving", "measure", "connect"],
     ["decisions", "parts", "verifying", "protection"],
     ["online", "fleet_file"],

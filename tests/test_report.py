@@ -196,6 +196,14 @@ def test_comparison_is_scored_like_any_placement() -> None:
         assert policy.breaks == ""
 
 
+def test_a_huge_batch_is_told_how_to_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    batch = instance([{"name": "a", "replicas": 300_000, "demand": {"vcpu": 1}}])
+    text = printed(solve(batch), capsys)
+    assert "+ 149999 equal" in text
+    assert "`--solver least-loaded`" in text
+    assert "dearer" not in text
+
+
 def test_a_large_batch_is_reported_quickly(capsys: pytest.CaptureFixture[str]) -> None:
     models = [{"name": f"m{i}", "replicas": 5000, "demand": {"vcpu": 0.5}} for i in range(20)]
     batch = instance(models)

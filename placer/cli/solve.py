@@ -210,7 +210,8 @@ def refuse_output(output: str, instance: str) -> None:
 
 
 def _write(result: Result, output: str | None, form: str, *, quiet: bool) -> None:
-    from placer.files import to_json, write_placement
+    from placer.files import write_placement
+    from placer.placement_json import placement_json
     from placer.report.summary import print_result
     from placer.status import Status
 
@@ -218,7 +219,8 @@ def _write(result: Result, output: str | None, form: str, *, quiet: bool) -> Non
         write_placement(str(output), result.placement)
     as_json = form == "json" or output == "-"
     if as_json:
-        click.echo(to_json(result.placement.to_dict()), nl=False)
+        for piece in placement_json(result.placement):
+            click.echo(piece, nl=False)
     else:
         print_result(result)
     said = [*result.explanation]

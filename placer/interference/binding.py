@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from placer.errors import InputError
 from placer.problem import Instance, PredictorInterference
+from placer.repeated import Repeated
 
 if TYPE_CHECKING:
     from placer.interference.predictor import BoundPredictor, Predictor
@@ -81,7 +83,9 @@ def bound_predictor(instance: Instance) -> BoundPredictor:
     return instance.bound_predictor
 
 
-def extrapolation_notes(instance: Instance, assignment: list[tuple[str, list[str]]]) -> list[str]:
+def extrapolation_notes(
+    instance: Instance, assignment: Iterable[tuple[str, Sequence[str]]]
+) -> list[str]:
     """Return why groups of `assignment` are far from the predictor's training data.
 
     `assignment` is the VM type and the models of each VM. One note for each reason, the most
@@ -93,8 +97,8 @@ def extrapolation_notes(instance: Instance, assignment: list[tuple[str, list[str
     bound = bound_predictor(instance)
     number = {model.name: k for k, model in enumerate(instance.models)}
     vms: dict[str, Counter[tuple[int, ...]]] = defaultdict(Counter)
-    for vm_type, names in assignment:
-        vms[vm_type][tuple(sorted(number[name] for name in names))] += 1
+    for (vm_type, names), places in Repeated.of(assignment).runs():
+        vms[vm_type][tuple(sorted(number[name] for name in names))] += len(places)
     found: Counter[str] = Counter()
     for t, vm_type in enumerate(v.name for v in instance.vm_types):
         if vm_type not in vms:

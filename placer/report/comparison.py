@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from placer.problem import Instance
+from placer.repeated import Repeated
 from placer.report.facts import Facts, facts_of, shared_vms
 from placer.report.text import plural
 from placer.scoring import score
@@ -39,12 +40,12 @@ def compare(instance: Instance, seed: int = 0) -> list[Compared]:
 def _compared(batch: Batch, policy: str, assignment: Assignment) -> Compared:
     instance = batch.instance
     contents = [
-        ((instance.vm_types[t].name, [instance.models[k].name for k in group]), count)
-        for (t, group), count in assignment.items()
+        (instance.vm_types[t].name, [instance.models[k].name for k in group])
+        for t, group in assignment
     ]
-    scored = score(instance, (content for content, count in contents for _ in range(count)))
+    scored = score(instance, Repeated(contents, assignment.values()))
     vms = len(scored.vms)
-    listed = all(vm is not None for vm in scored.vms)
+    listed = all(vm is not None for vm, _ in scored.vms.runs())
     facts = facts_of(instance, shared_vms(scored.vms))
     breaks = _breaches(batch, assignment, facts, listed)
     if not listed:

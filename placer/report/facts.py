@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from placer.problem import Instance
+from placer.repeated import Repeated
 from placer.scoring import ReplicaScore, VmScore
 
 
@@ -44,17 +44,17 @@ def slo_margin(replica: ReplicaScore) -> float | None:
     return (replica.slo_ms - replica.latency_upper_ms) / replica.slo_ms
 
 
-def shared_vms(vms: Iterable[VmScore | None]) -> list[SharedVm]:
+def shared_vms(vms: Repeated[VmScore | None]) -> list[SharedVm]:
     """Return the distinct VMs with their counts, in order; those that have no score are left out.
 
     Equal VMs are told by identity, as `score` makes one object for each group.
     """
     first: dict[int, tuple[int, VmScore]] = {}
     counts: Counter[int] = Counter()
-    for index, vm in enumerate(vms):
+    for vm, places in vms.runs():
         if vm is not None:
-            first.setdefault(id(vm), (index, vm))
-            counts[id(vm)] += 1
+            first.setdefault(id(vm), (places.start, vm))
+            counts[id(vm)] += len(places)
     return [SharedVm(index, counts[key], vm) for key, (index, vm) in first.items()]
 
 

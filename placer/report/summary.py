@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from placer.placement import SolverRecord
-from placer.report.comparison import compare
+from placer.report.comparison import POLICIES, compare
 from placer.report.facts import Facts, facts_of, shared_vms, slo_margin
 from placer.report.text import console, number, percent, plural, table
 from placer.report.vm_table import vm_table
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 REASONS_SHOWN = 40
+
+COMPARED = 200_000
+"""Replicas of the largest batch that is compared: blind placement goes VM by VM."""
 
 STOPPED = {
     StoppedBy.PROOF: "proof",
@@ -156,6 +159,13 @@ def _unplaced(result: Result) -> Table:
 
 
 def _print_comparison(out: Console, result: Result, facts: Facts) -> None:
+    if sum(model.replicas for model in result.instance.models) > COMPARED:
+        names = " and ".join(f"`--solver {policy}`" for policy in POLICIES)
+        out.print(
+            f"\nNot compared with blind placement, which goes VM by VM: {names} do it.",
+            soft_wrap=True,
+        )
+        return
     record = result.placement.solver
     heads = (">VMs", ">price", ">slowdown\nmean / worst", ">SLOs\nmissed", ">objective", ">dearer")
     title = "The same batch under placement that sees no interference"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from placer.errors import InputError
 from placer.interference.tables import Floats, Interference, build_interference
 from placer.problem import Instance, best_solo_latency
 
@@ -75,8 +76,12 @@ class Batch:
 
 
 def compile_batch(instance: Instance) -> Batch:
-    """Return `instance` as arrays. Raises InputError where its predictor cannot be used."""
+    """Return `instance` as arrays.
+
+    Raises InputError where its predictor cannot be used, or replicas are too many to count.
+    """
     vm_types, models = instance.vm_types, instance.models
+    _refuse_too_many(sum(model.replicas for model in models))
     resources = sorted({r for v in vm_types for r in v.capacity})
     demand = np.zeros((len(vm_types), len(models), len(resources)))
     for t, vm_type in enumerate(vm_types):
@@ -114,6 +119,13 @@ def compile_batch(instance: Instance) -> Batch:
         max_vms=UNLIMITED if instance.rules.max_vms is None else instance.rules.max_vms,
         max_price=inf if instance.rules.max_price is None else instance.rules.max_price,
     )
+
+
+def _refuse_too_many(replicas: int) -> None:
+    if replicas > UNLIMITED:
+        raise InputError(
+            f"found {replicas:,} replicas in all, expected at most {UNLIMITED:,}", path="models"
+        )
 
 
 def _limits(values: list[int | None]) -> NDArray[np.int64]:
