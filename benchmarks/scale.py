@@ -110,10 +110,17 @@ def cases() -> list[Case]:
              {"kinds": 200, "replicas": 1_000_000}),
         Case("10,000,000 of 200 kinds", "none", 30,
              {"kinds": 200, "replicas": 10_000_000}, rivals=()),
+        Case("1,000,000,000 of 200 kinds", "none", 30,
+             {"kinds": 200, "replicas": 1_000_000_000}, rivals=()),
         Case("100 distinct, scarce", "proved, 90 s", 90, {"kinds": 100, "scarce": True}),
         Case("300 distinct, scarce", "0.01 %, 360 s", 360, {"kinds": 300, "scarce": True}),
+        Case("1,000 distinct, scarce", "0.2 %, 900 s", 900, {"kinds": 1000, "scarce": True}),
         Case("10,000 of 200 kinds, scarce", "0.0001 %, 30 s", 30,
              {"kinds": 200, "replicas": 10_000, "scarce": True}),
+        Case("100,000 of 500 kinds, degree 6, scarce", "0.01 %, 360 s", 360,
+             {"kinds": 500, "replicas": 100_000, "degree": 6, "scarce": True}),
+        Case("1,000,000 of 200 kinds, scarce", "0.0001 %, 60 s", 60,
+             {"kinds": 200, "replicas": 1_000_000, "scarce": True}),
     ]  # fmt: skip
     for slo in (False, True):
         for table in (True, False):

@@ -1,16 +1,19 @@
-"""Many pieces of work at once through joblib: on this machine, or on a cluster of Dask or Ray."""
+"""Many pieces of work at once: on this machine or a Dask cluster through joblib, or on Ray."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from placer.errors import UsageError, near_name
 
 BACKENDS = ("loky", "threading", "dask", "ray")
+KNOCK_SECONDS = 15.0
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -18,7 +21,7 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True)
 class Workers:
-    """Where work runs: a joblib backend, how many pieces at once (None: as many as there are
+    """Where work runs: one of BACKENDS, how many pieces at once (None: as many as there are
     processors, or as the cluster takes), and the scheduler's address for a cluster."""
 
     backend: str = "loky"
@@ -55,6 +58,9 @@ def as_done(
 
     if not items:
         return
+    if workers.backend == "ray":
+        yield from _as_done_on_ray(work, items, workers)
+        return
     with _backend(workers) as jobs:
         yield from joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
             joblib.delayed(work)(item) for item in items
@@ -70,10 +76,6 @@ def _backend(workers: Workers) -> Iterator[int]:
         with _dask(workers) as client, joblib.parallel_config("dask"):
             threads = sum(client.nthreads().values())
             yield workers.jobs or max(1, threads)
-    elif workers.backend == "ray":
-        _start_ray(workers)
-        with joblib.parallel_config("ray"):
-            yield workers.jobs or -1
     else:
         with joblib.parallel_config(workers.backend):
             yield workers.jobs or processors()
@@ -98,14 +100,51 @@ def _dask(workers: Workers) -> Iterator[Any]:
         yield client
 
 
-def _start_ray(workers: Workers) -> None:
+def _as_done_on_ray(
+    work: Callable[[Item], Done], items: Sequence[Item], workers: Workers
+) -> Iterator[Done]:
+    """Yield results as Ray's tasks end: its joblib backend gives none before the last is done.
+
+    Ray repeats a task whose process dies.
+    """
+    with _ray(workers) as ray:
+        task = ray.remote(lambda item: work(item))
+        most = workers.jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        waiting = list(reversed(items))
+        running: list[Any] = []
+        while waiting or running:
+            while waiting and len(running) < most:
+                running.append(task.remote(waiting.pop()))
+            done, running = ray.wait(running)
+            yield from ray.get(done)
+
+
+@contextmanager
+def _ray(workers: Workers) -> Iterator[Any]:
+    """Connect to a Ray cluster, or start one here that ends with the work."""
     try:
         import ray
-        from ray.util.joblib import register_ray
     except ImportError:
         raise UsageError("--backend ray: needs the package 'ray' (placer's extra 'ray')") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    address = workers.scheduler
     try:
-        ray.init(address=workers.scheduler, ignore_reinit_error=True, log_to_driver=False)
-    except ConnectionError as error:
-        raise UsageError(f"--scheduler {workers.scheduler}: no Ray cluster: {error}") from None
-    register_ray()
+        if address is not None:
+            _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"--scheduler {address}: no Ray cluster: {error}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or ValueError where nothing listens at `address`: Ray asks for minutes."""
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if not place.hostname or not place.port:
+        raise ValueError("expected HOST:PORT")
+    socket.create_connection((place.hostname, place.port), KNOCK_SECONDS).close()

@@ -59,14 +59,14 @@ def test_a_sweep_outlives_a_worker(cluster: Any, tmp_path: Path) -> None:
 
 
 def test_parts_on_a_cluster_give_a_checked_placement(cluster: Any) -> None:
-    instance = random_instance(8, max_replicas=10, kinds=4, interference="pairwise")
+    instance = random_instance(17, max_replicas=10, kinds=4, interference="pairwise")
     workers = Workers("dask", scheduler=cluster.scheduler_address)
     result = solve_in_parts(instance, 3, workers, time_limit=20)
     whole = solve(instance, time_limit=20)
     assert result.status == whole.status
-    if result.score is not None:
-        assert check(instance, result.placement).ok
-        assert result.objective == pytest.approx(whole.objective, abs=1e-6)
+    assert result.score is not None
+    assert check(instance, result.placement).ok
+    assert result.objective == pytest.approx(whole.objective, abs=1e-6)
 
 
 def test_a_scheduler_that_is_not_there_is_said_in_one_line() -> None:
