@@ -9,6 +9,7 @@ import pytest
 from bad_files import INSTANCE, PLACEMENT, bad_instances, bad_placements
 from click.testing import CliRunner, Result
 
+from placer import files
 from placer.cli import main
 
 INSTANCES = bad_instances()
@@ -109,3 +110,15 @@ def test_the_base_files_are_good(tmp_path: Path, good: Path) -> None:
     path = tmp_path / "placement.json"
     path.write_text(json.dumps(PLACEMENT), encoding="utf-8")
     assert run("check", good, path).exit_code == 1  # its figures are made up, its form is right
+
+
+def test_a_file_larger_than_memory_is_refused(
+    tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "placement.json"
+    path.write_text(" " * 2000, encoding="utf-8")
+    monkeypatch.setattr(files, "LARGE", 1000)
+    monkeypatch.setattr(files, "_free_memory", lambda: 19_999.0)
+    refused(run("check", good, path), str(path), "takes about 2e-05 GB of memory to read")
+    monkeypatch.setattr(files, "_free_memory", lambda: 20_001.0)
+    refused(run("check", good, path), str(path), "not valid JSON")
