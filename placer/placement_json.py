@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -44,7 +43,7 @@ def _vms(placement: Placement) -> Iterator[str]:
 
 
 def _indented(vm: dict[str, Any]) -> str:
-    return textwrap.indent(_text(vm), "  ")
+    return "  " + _text(vm).replace("\n", "\n  ")
 
 
 def _text(data: Any) -> str:

@@ -39,12 +39,16 @@ WRITE_EVERY = 15.0
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What to run: instance files, solvers, named variants of options, seeds."""
+    """What to run: instance files, solvers, named variants of options, seeds.
+
+    trace: whether rows tell how objective and bound went.
+    """
 
     instances: tuple[str, ...]
     solvers: tuple[str, ...] = ("auto",)
     variants: dict[str, dict[str, Any]] = field(default_factory=lambda: {"default": {}})
     seeds: tuple[int, ...] = (0,)
+    trace: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def plan_from_data(data: dict[str, Any], folder: Path) -> SweepPlan:
     `time_limit`, `gap`, `workers` and `milp_solver` at the top hold for every variant;
     `[variants.NAME]` tables overrule them. Raises InputError.
     """
-    known = ("instances", "solvers", "seeds", "variants", *OPTIONS)
+    known = ("instances", "solvers", "seeds", "variants", "trace", *OPTIONS)
     for name in data:
         if name not in known:
             raise InputError(f"unknown field{near_name(name, known)}", path=name)
@@ -105,7 +109,10 @@ def plan_from_data(data: dict[str, Any], folder: Path) -> SweepPlan:
     if not files or not solvers or not seeds:
         raise InputError("expected one or more", path="seeds" if files and solvers else (
             "solvers" if files else "instances"))  # fmt: skip
-    return SweepPlan(tuple(files), tuple(solvers), given, tuple(seeds))
+    trace = data.get("trace", False)
+    if not isinstance(trace, bool):
+        raise InputError(f"found {trace!r}, expected true or false", path="trace")
+    return SweepPlan(tuple(files), tuple(solvers), given, tuple(seeds), trace)
 
 
 def _list(value: Any, kind: type, path: str) -> list[Any]:
@@ -145,7 +152,8 @@ def cells_of(plan: SweepPlan) -> list[dict[str, Any]]:
             for label, variant in plan.variants.items():
                 for seed in plan.seeds:
                     options = {"gap": 1e-6, "workers": 1, **variant, "seed": seed}
-                    told = json.dumps([digest, solver, options, __version__], sort_keys=True)
+                    facts = [digest, solver, options, __version__, *["trace"] * plan.trace]
+                    told = json.dumps(facts, sort_keys=True)
                     cells.append(
                         {
                             "key": hashlib.sha256(told.encode()).hexdigest()[:20],
@@ -155,6 +163,7 @@ def cells_of(plan: SweepPlan) -> list[dict[str, Any]]:
                             "solver": solver,
                             "label": label,
                             "options": options,
+                            "trace": plan.trace,
                         }
                     )
     return cells
@@ -166,12 +175,14 @@ def sweep(
     workers: Workers | None = None,
     *,
     retry_errors: bool = False,
+    again: bool = False,
     on_progress: Callable[[SweepState], None] | None = None,
 ) -> pd.DataFrame:
     """Run the plan's cells that `output` does not hold yet, and return the rows of all of them.
 
     `output` is a Parquet file; what it holds of other plans stays in it. A cell is one instance,
-    solver, variant, seed and version of placer. Raises InputError and UsageError.
+    solver, variant, seed and version of placer; with `again` all are run anew. Raises InputError
+    and UsageError.
     """
     target = Path(output)
     if target.suffix != ".parquet" or not target.parent.is_dir():
@@ -181,7 +192,7 @@ def sweep(
     known = {
         key
         for key, row in store.rows.items()
-        if not (retry_errors and row.get("status") == "error")
+        if not (again or (retry_errors and row.get("status") == "error"))
     }
     todo = [cell for cell in cells if cell["key"] not in known]
     began = time.monotonic()

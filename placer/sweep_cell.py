@@ -83,13 +83,22 @@ def _version(name: str) -> str | None:
 def outcome(cell: dict[str, Any]) -> dict[str, Any]:
     """Solve a cell in this process and return its row."""
     from placer.problem import Instance
+    from placer.solvers.run import Progress
     from placer.solving import solve
 
     row = facts(cell)
+    trace: list[tuple[float, float | None, float | None]] = []
+
+    def watch(progress: Progress) -> None:
+        trace.append((progress.seconds, progress.objective, progress.bound))
+
     began = time.perf_counter()
     try:
         instance = Instance.from_dict(cell["instance"], file=Path(cell["file"]))
-        result = solve(instance, solver=cell["solver"], explain=False, **cell["options"])
+        result = solve(
+            instance, solver=cell["solver"], explain=False,
+            on_progress=watch if cell.get("trace") else None, **cell["options"],
+        )  # fmt: skip
     except PlacerError as error:
         return {**row, "status": "error", "error": str(error),
                 "seconds": time.perf_counter() - began}  # fmt: skip
@@ -105,9 +114,19 @@ def outcome(cell: dict[str, Any]) -> dict[str, Any]:
         "seconds": time.perf_counter() - began,
         "vms": len(placement.vms),
         "unplaced": len(placement.unplaced),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
         "error": None,
+        **({"trace": trace} if cell.get("trace") else {}),
     }
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process has held."""
+    try:  # what getrusage says begins with the memory of the process that started this one
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

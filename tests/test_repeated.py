@@ -19,10 +19,12 @@ from placer.scoring import score
 from placer.solving import solve
 
 MANY = 20_000_000
+ODD = 'a "quoted" \\ \u2028 \x85 line'
+"""A name with line ends that JSON does not escape."""
 
 
 def batch(replicas: int, **fields: Any) -> Instance:
-    model = {"name": 'a "quoted"', "demand": {"vcpu": 1}, "solo_latency_ms": 10}
+    model = {"name": ODD, "demand": {"vcpu": 1}, "solo_latency_ms": 10}
     other = {"name": "b", "replicas": replicas // 2, "demand": {"vcpu": 1}}
     return Instance.from_dict(
         {

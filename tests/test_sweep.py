@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,34 @@ def test_a_cell_that_fails_is_a_row_and_may_be_tried_again(folder: Path) -> None
     assert count == [1]
     assert len(sweep(plan, output, Workers(jobs=2))) == 8
     assert len(pd.read_parquet(output)) == 9
+
+
+def test_cells_run_anew_where_that_is_asked_for(folder: Path) -> None:
+    plan = read_sweep_plan(folder / "plan.toml")
+    output = folder / "results.parquet"
+    before = sweep(plan, output, Workers(jobs=2))
+    seen: list[Any] = []
+    after = sweep(plan, output, Workers(jobs=2), again=True, on_progress=seen.append)
+    assert len(seen) == len(before) == len(after)
+    assert (after["started"] >= before["started"]).all()
+    assert len(pd.read_parquet(output)) == len(before)
+
+
+def test_a_trace_tells_how_objective_and_bound_went(folder: Path) -> None:
+    plan = plan_from_data({"instances": ["random-3.json"], "trace": True}, folder)
+    plain = plan_from_data({"instances": ["random-3.json"]}, folder)
+    output = folder / "results.parquet"
+    sweep(plain, output, Workers(jobs=1))
+    sweep(plan, output, Workers(jobs=1))
+    rows = pd.read_parquet(output)
+    assert rows["trace"].isna().tolist() == [True, False]
+    (last,) = sweep(plan, output)["trace"]  # read, not run
+    seconds, objective, bound = np.array([list(point) for point in last], dtype=float).T
+    assert (np.diff(seconds) >= 0).all()
+    assert objective[-1] == pytest.approx(rows["objective"].iloc[1])
+    assert bound[-1] == pytest.approx(rows["bound"].iloc[1])
+    assert (np.diff(objective[~np.isnan(objective)]) <= 0).all()
+    assert (np.diff(bound[~np.isnan(bound)]) >= 0).all()
 
 
 def test_the_summary_counts_wins_gaps_and_means() -> None:

@@ -20,11 +20,12 @@ from placer.cli.options import format_option
 @click.option("--jobs", type=click.IntRange(1), help="Cells at once; all processors if not given.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of the Dask scheduler or the Ray cluster.")
 @click.option("--retry-errors", is_flag=True, help="Run cells that failed before once more.")
+@click.option("--again", is_flag=True, help="Run all cells anew, those that are there too.")
 @format_option("form", "Print a summary, or the rows as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def command(
     plan: str, output: str, backend: str, jobs: int | None, scheduler: str | None,
-    retry_errors: bool, form: str, quiet: bool,
+    retry_errors: bool, again: bool, form: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Run every cell of PLAN (TOML) once and sum up what came of it.
 
@@ -39,7 +40,9 @@ def command(
     workers = Workers(backend, jobs, scheduler)
     read = read_sweep_plan(plan)
     with watching(quiet=quiet) as listener:
-        rows = sweep(read, output, workers, retry_errors=retry_errors, on_progress=listener)
+        rows = sweep(
+            read, output, workers, retry_errors=retry_errors, again=again, on_progress=listener
+        )
     if form == "json":
         click.echo(rows.to_json(orient="records", indent=1))
     else:
