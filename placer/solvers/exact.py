@@ -45,8 +45,12 @@ FIRST_STEP = 0.5
 FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.6
 """With more replicas, whether a VM more is used matters little; the time to find out otherwise."""
 
-COLUMNS_SHARE = 0.4
-"""How much of the time left the linear bound may take before better placements are looked for."""
+COLUMNS_SHARE, SLOW_COLUMNS_SHARE = 0.4, 0.15
+"""How much of the time left the linear bound may take before better placements are looked for; less
+where exact pricing is so slow that it will hardly come to an end."""
+
+PROBE_SHARE = 0.1
+"""Of the time left, what the first exact pricing may take: dozens follow where it ends."""
 
 
 class Groups:
@@ -88,13 +92,13 @@ class Groups:
         closing = Closing(run, rows, self.backend())
         if pool is None:
             pricing: Pricing = GrowthPricing(run)
-            self._without_pool(run, rows, pricing, closing)
+            slow = self._without_pool(run, rows, pricing, closing)
         else:
-            pricing = PoolPricing(run.batch, pool)
+            pricing, slow = PoolPricing(run.batch, pool), False
         if run.should_stop():
             return
         run.enter("columns")
-        with run.at_most(COLUMNS_SHARE * run.time_left()):
+        with run.at_most((SLOW_COLUMNS_SHARE if slow else COLUMNS_SHARE) * run.time_left()):
             generation = ColumnGeneration(run, rows.counting(), pricing, cutting=True)
             linear = generation.solve()
             if linear is not None and linear.converged and not linear.infeasible:
@@ -128,8 +132,11 @@ class Groups:
         hurry = bool(np.isfinite(run.time_left()))
         return not linear.converged and hurry and closing.annealing() is not None
 
-    def _without_pool(self, run: Run, rows: Rows, pricing: Pricing, closing: Closing) -> None:
-        """Look for good placements and a quick bound where groups are too many to list."""
+    def _without_pool(self, run: Run, rows: Rows, pricing: Pricing, closing: Closing) -> bool:
+        """Look for good placements and a quick bound where groups are too many to list.
+
+        Return whether exact pricing is slow.
+        """
         run.enter("aggregate bound")
         raise_aggregate_bound(run, share_of(run))
         if not run.should_stop():
@@ -141,21 +148,23 @@ class Groups:
             run.enter("annealing")
             annealing.improve(ANNEALING_SHARE * run.time_left())
         if run.should_stop():
-            return
+            return False
         run.enter("first columns")
         with run.at_most(FIRST_SHARE * run.time_left()):
             linear = ColumnGeneration(
                 run, rows, pricing, outdone_by_bound=True, most_effort=EFFORTS - 1
             ).solve()
         if linear is None or run.should_stop():
-            return
+            return False
         run.enter("diving")
         with run.at_most(DIVE_SHARE * run.time_left()):
             dive(run, rows, linear.columns)
         run.promising.update(dict.fromkeys(linear.columns.states()))
         if not np.isfinite(run.time_left()) or run.should_stop():
-            return
+            return False
         if closing.annealing():
+            if slow_pricing(run, pricing, linear):
+                return True  # most of the time is annealing's, after the bound
             seconds = FIRST_STEP
             with run.at_most(IMPROVING_SHARE * run.time_left()):
                 while not run.should_stop() and closing.improved(linear, seconds):
@@ -163,6 +172,7 @@ class Groups:
         else:
             run.enter("first neighbourhoods")
             Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
+        return False
 
 
 class GroupsCpSat(Groups):
@@ -185,6 +195,16 @@ class GroupsMilp(Groups):
         from placer.solvers.backend_pulp import solve_with_pulp
 
         return solve_with_pulp
+
+
+def slow_pricing(run: Run, pricing: Pricing, linear: LinearBound) -> bool:
+    """Return whether an exact pass is too slow to be repeated as often as a linear bound takes."""
+    if not pricing.takes_cuts():  # that is, compiled
+        return False
+    run.enter("exact pricing")
+    with run.at_most(PROBE_SHARE * run.time_left()):
+        least, _ = pricing.least(linear.guide, effort=EFFORTS + 1)
+    return bool(np.isneginf(least).any())
 
 
 def first_placement(run: Run) -> None:
