@@ -156,7 +156,7 @@ class Closing:
         """Return the searches for better placements, which go on where they ended."""
         if self._improving is None:
             self._improving = Improving(
-                self.run, self.rows, linear, self.annealing(), self.recombine
+                self.run, self.rows, linear, self.annealing(), self._recombine
             )
         self._improving.linear = linear
         return self._improving
@@ -166,9 +166,13 @@ class Closing:
         improving = self._searches(linear)
         return any(improving.step(seconds) for _ in range(STEPS))
 
-    def recombine(self, groups: Columns) -> None:
-        """Offer the best placement found among `groups`."""
-        self._integer(self._with_incumbent(groups))
+    def _recombine(self, linear: LinearBound, others: Columns) -> None:
+        """Offer the best placement found among the linear master's columns and others.
+
+        Near the linear values where these are large: far from them HiGHS did not heed its clock.
+        """
+        groups = self._with_incumbent(join([linear.columns, others]))
+        self._integer(groups, rounded_down(linear, len(groups)))
 
     def _narrow(self, pricing: Pricing, linear: LinearBound) -> bool:
         """Settle whether a placement lies in the lower part of the gap, with few groups.

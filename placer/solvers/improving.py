@@ -45,9 +45,9 @@ class Improving:
         rows: Rows,
         linear: LinearBound,
         annealing: Annealing | None,
-        choose: Callable[[Columns], object],
+        choose: Callable[[LinearBound, Columns], object],
     ) -> None:
-        """`choose` offers the best placement made of given groups that it finds in time.
+        """`choose` offers the best placement it finds in time, of the bound's columns and others.
 
         annealing: where the batch is one for it.
         """
@@ -111,7 +111,7 @@ class Improving:
         run, prices = self._run, self.linear.guide
         every = join([columns_of(run.costs, list(run.promising)), *self._dived])
         chosen = every.take(lowest(every.cost - prices.worth(every), MASTER))
-        self._choose(join([self.linear.columns, chosen]))
+        self._choose(self.linear, chosen)
 
     def _incumbent(self) -> Columns:
         return columns_of(self._run.costs, list(self._run.best or {}))
