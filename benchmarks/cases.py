@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from placer import Instance, read_instance, write_instance
+import machine
+
+from placer import Instance, write_instance
 from placer.parallel import Workers
 from placer.sweep import SweepPlan, sweep
 
@@ -21,7 +24,7 @@ THREADS = 2
 class Case:
     """One batch, what is promised for it, in how many seconds, and what else is tried on it.
 
-    build: `{"file": PATH}` below SHARED, or what `instance` is made of.
+    build: `{"file": PATH}` below SHARED, or what the instance is made of.
     """
 
     name: str
@@ -29,12 +32,6 @@ class Case:
     seconds: float
     build: dict[str, Any] = field(default_factory=dict)
     rivals: tuple[str, ...] = ()
-
-    def instance(self) -> Instance:
-        """Return the instance. Raises InputError where its file is absent."""
-        if "file" in self.build:
-            return read_instance(SHARED / self.build["file"])
-        return self.made()
 
     def made(self) -> Instance:
         """Return the instance that `build` describes."""
@@ -56,6 +53,22 @@ class Case:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_instance(path, self.made())
         return path
+
+
+def show(
+    cases: Iterable[Case],
+    limits: Callable[[Case], dict[str, float]],
+    results: str,
+    widths: dict[str, int],
+    *,
+    again: bool,
+) -> None:
+    """Print one table: each case, and below it each of its solvers with these limits in seconds."""
+    print(machine.describe())
+    print("  ".join(f"{name:{width}}" for name, width in widths.items()))
+    for case in cases:
+        for solver, seconds in limits(case).items():
+            print(cells(run(case, solver, seconds, results, again=again), widths), flush=True)
 
 
 def run(case: Case, solver: str, seconds: float, results: str, *, again: bool) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-import machine
-from cases import SHARED, Case, cells, run
+from cases import SHARED, Case, show
 
 NAIVE = "cp-sat-direct"
 WIDTHS = {
@@ -69,14 +68,13 @@ def main() -> None:
     if options.smoke:
         chosen = [case for case in chosen if case.name.startswith(("20 models", "2computers"))]
         options.naive_seconds = 2.0
-    print(machine.describe())
-    print("  ".join(f"{name:{width}}" for name, width in WIDTHS.items()))
-    results = "figures_smoke" if options.smoke else "figures"
-    for case in chosen:
-        runs = [("auto", case.seconds), *((rival, options.naive_seconds) for rival in case.rivals)]
-        for solver, seconds in runs:
-            row = run(case, solver, seconds, results, again=options.again)
-            print(cells(row, WIDTHS), flush=True)
+
+    def limits(case: Case) -> dict[str, float]:
+        return {"auto": case.seconds, **dict.fromkeys(case.rivals, options.naive_seconds)}
+
+    show(
+        chosen, limits, "figures_smoke" if options.smoke else "figures", WIDTHS, again=options.again
+    )
 
 
 if __name__ == "__main__":

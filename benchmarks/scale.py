@@ -17,8 +17,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-import machine
-from cases import HERE, SHARED, Case, cells, run, stored
+from cases import HERE, SHARED, Case, show, stored
 
 import placer
 from placer import Instance
@@ -217,20 +216,16 @@ def main() -> None:
     if options.smoke:
         chosen = [ScaleCase("30 distinct", "a quick look", 5, {"kinds": 30})]
         options.rivals_seconds = 2.0
-    print(machine.describe())
     has_scip = importlib.util.find_spec("pyscipopt") is not None
     if not has_scip:
         print("(without PySCIPOpt: scip-direct is left out)")
-    print("  ".join(f"{name:{width}}" for name, width in WIDTHS.items()))
-    results = "scale_smoke" if options.smoke else "scale"
-    for case in chosen:
+
+    def limits(case: Case) -> dict[str, float]:
         seconds = options.seconds or case.seconds
-        runs = [("auto", seconds)]
         rivals = [one for one in case.rivals if one != "scip-direct" or has_scip]
-        runs += [(rival, min(options.rivals_seconds, seconds)) for rival in rivals]
-        for solver, limit in runs:
-            row = run(case, solver, limit, results, again=options.again)
-            print(cells(row, WIDTHS), flush=True)
+        return {"auto": seconds, **dict.fromkeys(rivals, min(options.rivals_seconds, seconds))}
+
+    show(chosen, limits, "scale_smoke" if options.smoke else "scale", WIDTHS, again=options.again)
 
 
 if __name__ == "__main__":

@@ -59,13 +59,14 @@ def check(instance: Instance, placement: Placement) -> CheckReport:
     recomputed = score(instance, placement.assignment())
     vm_types = {v.name: v for v in instance.vm_types}
     models = {m.name: m for m in instance.models}
+    placed = placed_replicas(placement)
     violations = [
         *_repeated_names(placement),
         *_each_vm(placement, lambda vm, _: _host(vm_types, models, vm)),
-        *_coverage(instance, placement),
+        *_coverage(instance, placement, placed),
         *_limits(instance, placement),
         *_each_vm(placement, lambda vm, _: _apart(instance, vm)),
-        *_together(instance, placement),
+        *_together(instance, placement, placed),
         *_each_vm(placement, lambda vm, i: _service(instance, vm, recomputed.vms[i])),
     ]
     allowed = all(vm is not None for vm, _ in recomputed.vms.runs())
@@ -137,9 +138,10 @@ def _host(vm_types: dict[str, VmType], models: dict[str, Model], vm: PlacedVm) -
         yield "max-models", "", what
 
 
-def _coverage(instance: Instance, placement: Placement) -> Iterator[Violation]:
+def _coverage(
+    instance: Instance, placement: Placement, placed: Counter[str]
+) -> Iterator[Violation]:
     """Each replica once; left out only where that is allowed, and then listed."""
-    placed = placed_replicas(placement)
     listed = Counter(u if isinstance(u, str) else u.name for u in placement.unplaced)
     for model in instance.models:
         missing = model.replicas - placed[model.name]
@@ -215,11 +217,12 @@ def _apart(instance: Instance, vm: PlacedVm) -> Iterator[Finding]:
             yield "apart", "", what
 
 
-def _together(instance: Instance, placement: Placement) -> Iterator[Violation]:
+def _together(
+    instance: Instance, placement: Placement, placed: Counter[str]
+) -> Iterator[Violation]:
     """Who must share a VM, where any of them runs."""
     if not instance.rules.together:
         return
-    placed = placed_replicas(placement)
     contents = [Counter(m.name for m in vm.models) for vm, _ in placement.equal_vms()]
     for r, names in enumerate(instance.rules.together):
         listed = Counter(names)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from placer.files import to_json
 from placer.placement import EqualVms, Placement, number_of
 
 VMS_A_PIECE = 10_000
@@ -47,4 +47,4 @@ def _indented(vm: dict[str, Any]) -> str:
 
 
 def _text(data: Any) -> str:
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    return to_json(data).removesuffix("\n")

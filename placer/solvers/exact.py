@@ -203,7 +203,8 @@ def slow_pricing(run: Run, pricing: Pricing, linear: LinearBound) -> bool:
         return False
     run.enter("exact pricing")
     with run.at_most(PROBE_SHARE * run.time_left()):
-        least, _ = pricing.least(linear.guide, effort=EFFORTS + 1)
+        least, found = pricing.least(linear.guide, effort=EFFORTS + 1)
+    run.promising.update(dict.fromkeys(found.states()))
     return bool(np.isneginf(least).any())
 
 
