@@ -8,9 +8,9 @@ from brute_force import brute_force
 from random_instances import random_instance
 
 from placer import Instance
-from placer.solvers import annealing, annealing_kernel, slot_kernel
+from placer.solvers import annealing, annealing_kernel, annealing_layout, slot_kernel
 from placer.solvers.annealing import Annealing
-from placer.solvers.annealing_fits import MOST_OVERLOAD
+from placer.solvers.annealing_fits import LEVELS, MOST_OVERLOAD
 from placer.solvers.annealing_layout import Layout, annealable, rents
 from placer.solvers.annealing_types import State, Task
 from placer.solvers.batch import compile_batch
@@ -170,6 +170,66 @@ def test_the_type_chosen_is_the_cheapest_below_the_limit(types: int) -> None:
     assert hidden > 20
 
 
+@pytest.mark.parametrize("types", [3, 150])
+def test_no_vm_costs_less_than_what_is_known_of_its_load(types: int) -> None:
+    layout = Layout(run_of(crowded(3, more_types=types - 3)))
+    task, state = layout.task, layout.state(1.0)
+    annealing_kernel.rebuild(task, state)
+    low, high = layout.overload_prices(1.0)
+    prices = np.geomspace(low, high, annealing_layout.PRICES)
+    least = layout.least_prices(1.0)
+    rng, near = np.random.default_rng(0), 0
+    state.new_own[:] = 0.0
+    for _ in range(400):
+        state.new_load[:] = rng.uniform(0.0, 9.0, state.new_load.shape)
+        grid = int(rng.integers(len(prices)))
+        state.now[1] = prices[grid] * rng.uniform(1.0, 1.1)
+        level = np.minimum((state.new_load * task.fits.level).astype(int), LEVELS - 1)
+        floor = [
+            max(least[grid, c, r, level[c, r]] for r in range(level.shape[1]))
+            for c in range(len(level))
+        ]
+        _, cost = cheapest(task, state, 1)
+        assert min(floor) <= cost + 1e-9
+        near += np.isfinite(cost) and min(floor) >= 0.9 * cost
+    assert near > 100
+
+
+@pytest.mark.parametrize("bench", [False, True])
+def test_swaps_that_are_not_looked_at_would_cost_too_much(bench: bool) -> None:
+    """What a swap is weighed at is never more than what it changes."""
+    layout, states = bred(crowded(4, bench=bench, more_types=4))
+    task, compared = layout.task, 0
+    noise = np.zeros(annealing_kernel.NOISE + len(task.kind) + len(states[0].size))
+    for state in states:
+        annealing_kernel.rebuild(task, state)
+        for i in range(len(task.kind)):
+            annealing_kernel.weigh(task, state, i, 1.0, noise, 0)
+            change, slot = state.change.copy(), state.slot.copy()
+            for x in np.flatnonzero(slot != slot[i]).tolist():
+                found = swapped_cost(task, state, i, x) - state.cost[[slot[i], slot[x]]].sum()
+                assert change[x] <= found + 1e-6
+                compared += np.isfinite(found)
+    assert compared > 100
+
+
+def swapped_cost(task: Task, state: State, i: int, j: int) -> float:
+    """Return what the slots of two replicas cost once these have swapped, by counting anew."""
+    after = annealing.unmoved(state, state.slot, state.vm_type)
+    after.slot[[i, j]] = after.slot[[j, i]]
+    annealing_kernel.rebuild(task, after)
+    after.free[:] = task.fleet
+    total, bench = 0.0, len(after.size) - 1
+    for s in (int(state.slot[i]), int(state.slot[j])):
+        if s == bench:
+            total += after.cost[s]
+            continue
+        after.new_load[:] = after.load[:, s]
+        after.new_own[:] = after.own[:, s] - (task.rate * after.load[:, s]).sum(axis=1)
+        total += cheapest(task, after, int(after.size[s]))[1]
+    return total
+
+
 def test_rent_is_no_dearer_than_any_vm() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -242,7 +302,7 @@ def test_a_search_goes_on_from_the_best_of_the_one_before() -> None:
     search.improve(np.inf)
     first = sorted({state.now[2] for state in search._parents})
     assert first[0] == pytest.approx(run.objective)
-    assert len(search._parents) == annealing.FEW
+    assert len(search._parents) == annealing.PARENTS
     search.improve(np.inf)
     assert min(state.now[2] for state in search._parents) <= first[0] + TOLERANCE
 
@@ -262,18 +322,36 @@ def test_parents_that_breed_nothing_better_make_room_for_new_ones(
     search._renew = noted  # type: ignore[method-assign]
     search._breed = lambda *_: False  # type: ignore[method-assign]
     search.improve(np.inf)
-    assert [len(parents) for parents in renewed] == [0, annealing.FEW]
-    old = sorted(renewed[1], key=annealing.cost_of)[: annealing.FEW // 2]
+    assert [len(parents) for parents in renewed] == [0, annealing.PARENTS]
+    old = sorted(renewed[1], key=annealing.cost_of)[: annealing.PARENTS // 2]
     assert all(any(state is parent for parent in search._parents) for state in old)
-    assert len(search._parents) == annealing.FEW
+    assert len(search._parents) == annealing.PARENTS
 
 
-def test_a_search_with_a_clock_breeds_from_more() -> None:
-    run = run_of(crowded(5), workers=2)
+@pytest.mark.parametrize(("workers", "parents"), [(2, annealing.PARENTS), (8, 16)])
+def test_a_search_with_a_clock_breeds_from_more_where_workers_are_many(
+    workers: int, parents: int
+) -> None:
+    run = run_of(crowded(5), workers=workers)
     before = run.objective
     search = Annealing(run)
     search.improve(0.5)
     assert before is not None
     assert run.objective is not None
     assert run.objective <= before
-    assert len(search._parents) == annealing.PARENTS
+    assert len(search._parents) == parents
+
+
+def test_what_is_found_before_a_start_is_forgotten_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(annealing, "JOINING", np.inf)
+    monkeypatch.setattr(annealing, "FORGETTING", np.inf)
+    search = Annealing(run_of(crowded(5)))
+    search._breed = lambda *_: True  # type: ignore[method-assign]
+    search.improve(np.inf)
+    assert all(np.isinf(annealing.cost_of(parent)) for parent in search._parents)
+    monkeypatch.setattr(annealing, "FORGETTING", 0.0)
+    search._parents = []
+    search.improve(np.inf)
+    assert any(np.isfinite(annealing.cost_of(parent)) for parent in search._parents)

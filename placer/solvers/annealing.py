@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.annealing_layout import OVERLOAD, Layout
+from placer.solvers.annealing_layout import Layout
 from placer.solvers.annealing_types import State
 from placer.solvers.run import Run
 
@@ -27,17 +27,17 @@ Children begin anywhere in a range: where good VMs last and poor ones do not dif
 batch.
 """
 
-CHEAPEST, DEAREST = 0.1, 30.0
-"""How far the price of asking too much may fall and rise, relative to the one at first."""
-
 MOVES = 100_000
 """Moves of one placement between two looks at the clock: a chunk."""
 
-PARENTS, FEW = 20, 10
-"""Placements that others are bred from; fewer where there is no clock."""
+PARENTS = 10
+"""Placements that others are bred from; more where there is a clock, and many workers."""
 
-FIRST_SHARE = 0.05
+FIRST_SHARE = 0.1
 """Of a search's time, what the first placements take. Each child is then moved as often."""
+
+FORGETTING = 0.1
+"""For this share of its cooling a new placement is near the one that it began from."""
 
 CHUNKS, ROUNDS = 25, 8
 """How often a placement is moved, and how often all breed, where there is no clock."""
@@ -106,7 +106,7 @@ class Annealing:
     def _renew(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> None:
         """Cool new parents within these seconds; the best of the old ones stay."""
         run, layout = self._run, self._layout
-        number = max(PARENTS, 2 * run.options.workers) if np.isfinite(seconds) else FEW
+        number = max(PARENTS, 2 * run.options.workers) if np.isfinite(seconds) else PARENTS
         number = min(number, layout.most_states())
         known = sorted(self._parents, key=cost_of)[: int(KEPT * number)]
         start = layout.state(scale)
@@ -114,6 +114,8 @@ class Annealing:
         for begin, end in shares(run, seconds):
             hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
             self._search(pool, partial(self._move, scale, hot, cold), fresh, len(fresh))
+            if begin < FORGETTING:
+                forget(fresh)
         self._parents = known + fresh
 
     def _breed(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> bool:
@@ -159,6 +161,12 @@ class Annealing:
             anneal(self._layout, scale, hot, cold, state, seed)
 
 
+def forget(states: list[State]) -> None:
+    """Let nothing count as found so far: it may be little else than where the states began."""
+    for state in states:
+        state.now[2] = np.inf
+
+
 def cost_of(state: State) -> float:
     """Return what the best placement costs that a search came through."""
     return float(state.now[2])
@@ -193,7 +201,7 @@ def unmoved(state: State, slot: Ints, vm_type: Ints) -> State:
     """Return a copy of a state that begins at another placement and has found none itself."""
     begun = State._make(array.copy() for array in state)
     begun.slot[:], begun.vm_type[:] = slot, vm_type
-    begun.now[2] = np.inf
+    forget([begun])
     return begun
 
 
@@ -206,10 +214,9 @@ def anneal(layout: Layout, scale: float, hot: float, cold: float, state: State, 
     """Make random moves of one state, from one temperature to another."""
     from placer.solvers import annealing_kernel
 
-    price = OVERLOAD * scale
     annealing_kernel.anneal(
         layout.task, layout.rules, state, seed, MOVES, hot, cold,
-        CHEAPEST * price, DEAREST * price,
+        layout.least_prices(scale), *layout.overload_prices(scale),
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The compiled part of simulated annealing: random moves at a temperature that may fall.
 
-A replica at random is tried in all slots, and in place of all others. Most of that is turned down
-by what the members of two slots would cost at the least, before any VM type is looked for.
+A replica at random is tried in place of all others, and in all slots. Most of that is turned down
+by what the members of two slots would cost at the least, worked out for all others at once; then
+by what VMs of their load cost at the least, before any VM type is looked for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from placer.problem import TOLERANCE
 from placer.solvers.annealing_types import Rules, State, Task
 from placer.solvers.jit import compiled, inlined, lean
-from placer.solvers.slot_kernel import exchange, join, least_after, rehouse
+from placer.solvers.slot_kernel import exchange, join, least_after, on_bench, rehouse, settle
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,7 +28,8 @@ DEARER, CHEAPER = 1.001, 1.001 ** -((1.0 - FEASIBLE_SHARE) / FEASIBLE_SHARE)
 """What becomes of that price where there is an overload after a step, and where there is none."""
 
 NOISE = 8_192
-"""Random numbers that are drawn in advance; a replica's moves take them from a random one on."""
+"""Random numbers that are drawn in advance, and from how many of them on a replica's moves may
+take theirs."""
 
 
 @compiled
@@ -41,13 +43,14 @@ def rebuild(task: Task, state: State) -> None:
     state.over[:] = 0.0
     state.size[:] = 0
     state.free[:] = task.fleet
+    state.now[3:] = 0.0
     for i in range(task.kind.shape[0]):
         k, s = task.kind[i], state.slot[i]
         if s == slots - 1:
             state.cost[s] += task.bench[k]
         join(task, state, k, i, s)
-    state.now[3:] = 0.0
     for s in range(slots - 1):
+        settle(task, state, s)
         t = state.vm_type[s] if state.size[s] else -1
         state.vm_type[s] = t
         if t >= 0:
@@ -80,19 +83,27 @@ def anneal(
     moves: int,
     hot: float,
     cold: float,
+    least: Floats,
     low: float,
     high: float,
 ) -> None:
     """Make about `moves` random moves, the temperature going from `hot` to `cold`.
 
-    The price of overload stays between `low` and `high`.
+    The price of overload stays between `low` and `high`; least (G, C, R, LEVELS): what VMs cost at
+    the least, for prices from `low` to `high`.
     """
     np.random.seed(seed)
     rebuild(task, state)
-    steps, replicas = max(1, moves // STEP), max(1, STEP // task.kind.shape[0])
-    noise = np.random.exponential(1.0, NOISE)
+    replicas, steps = task.kind.shape[0], max(1, moves // STEP)
+    noise = np.random.exponential(1.0, NOISE + replicas + state.size.shape[0])
     for step in range(steps):
-        make_moves(task, rules, state, hot * (cold / hot) ** (step / steps), noise, replicas)
+        last = least.shape[0] - 1
+        at = int(last * np.log(state.now[1] / low * (1.0 + 1e-9)) / np.log(high / low))
+        temperature = hot * (cold / hot) ** (step / steps)
+        make_moves(
+            task, rules, state, least[min(max(at, 0), last)], temperature, noise,
+            max(1, STEP // replicas),
+        )  # fmt: skip
         price = min(max(state.now[1] * (DEARER if state.now[5] else CHEAPER), low), high)
         for s in range(state.cost.shape[0]):
             state.cost[s] += (price - state.now[1]) * state.over[s]
@@ -153,24 +164,30 @@ def keep_best(state: State) -> None:
 
 
 @inlined
-def enterable(size: Ints, s: int, width: int, has_bench: bool) -> bool:
-    """Return whether a replica may move to slot `s`; of empty ones in a row, to the first."""
-    if s == size.shape[0] - 1:
-        return has_bench
-    if size[s] == 0:
-        return s == 0 or size[s - 1] > 0
-    return size[s] < width
-
-
-@inlined
 def move(
-    task: Task, rules: Rules, state: State, i: int, j: int, a: int, b: int, limit: float
-) -> None:
-    """Move replica `i` from slot `a` to `b`, and `j` or nobody back, at a cost below `limit`."""
+    task: Task,
+    rules: Rules,
+    state: State,
+    floor: Floats,
+    i: int,
+    j: int,
+    a: int,
+    b: int,
+    least_b: float,
+    limit: float,
+) -> bool:
+    """Move replica `i` from slot `a` to `b`, and `j` or nobody back, at a cost below `limit`.
+
+    Slot `b` will cost `least_b` or more. Return whether that was done.
+    """
     now, free, vm_type = state.now, state.free, state.vm_type
     k, other = task.kind[i], task.kind[j] if j >= 0 else -1
-    least_b = least_after(task, state, other, k, b)
-    if least_after(task, state, k, other, a) + least_b < limit:
+    least_a = least_after(task, state, floor, k, other, a)
+    good = least_a + least_b < limit
+    if good:
+        least_b = least_after(task, state, floor, other, k, b)
+        good = least_a + least_b < limit
+    if good:
         was_a, was_b, had = vm_type[a], vm_type[b], state.cost[a] + state.cost[b]
         count_type(free, was_a, 1)
         count_type(free, was_b, 1)
@@ -196,22 +213,113 @@ def move(
             vm_type[b], state.cost[b], state.over[b] = type_b, cost_b, over_b
             if now[5] == 0:
                 keep_best(state)
+    return good
 
 
 @lean
 def make_moves(
-    task: Task, rules: Rules, state: State, temperature: float, noise: Floats, replicas: int
+    task: Task,
+    rules: Rules,
+    state: State,
+    floor: Floats,
+    temperature: float,
+    noise: Floats,
+    replicas: int,
 ) -> None:
-    """Try so many replicas, at random, in all slots and in place of all others.
+    """Try so many replicas, at random, in place of all others and in all slots with room.
 
-    noise (NOISE,): exponential random numbers, for the Metropolis test.
+    floor (C, R, LEVELS): what VMs cost at the least; noise: exponential random numbers, for the
+    Metropolis test.
     """
-    n, slots, width = task.kind.shape[0], state.size.shape[0], state.members.shape[1]
+    n, bench, cost = task.kind.shape[0], state.size.shape[0] - 1, state.cost
     for _ in range(replicas):
-        i, shift = np.random.randint(n), np.random.randint(NOISE)
-        for x in range(n + slots):
-            a = state.slot[i]
-            b = state.slot[x] if x < n else x - n
-            if a != b and (x < n or enterable(state.size, b, width, rules.has_bench)):
-                limit = state.cost[a] + state.cost[b] + temperature * noise[(shift + x) % NOISE]
-                move(task, rules, state, i, x if x < n else -1, a, b, limit)
+        i, shift, weighed = np.random.randint(n), np.random.randint(NOISE), False
+        used = slots_open(state)
+        for x in range(n + used + rules.has_bench):
+            if not weighed:
+                weigh(task, state, i, temperature, noise, shift)
+                weighed = True
+            a, j, extra = state.slot[i], x, temperature * noise[shift + x]
+            if x < n:
+                if state.change[x] >= 0 or task.kind[x] == task.kind[i] or state.slot[x] == a:
+                    continue
+                b = state.slot[x]
+                least_b = state.enters[x] + cost[b]
+            else:
+                j, b = -1, x - n if x < n + used else bench
+                if a == b or not enterable(state, b):
+                    continue
+                least_b = least_of_all(state.enter, b) + cost[b]
+                if least_without(task, state, i, a) + least_b >= cost[a] + cost[b] + extra:
+                    continue
+            limit = cost[a] + cost[b] + extra
+            weighed = not move(task, rules, state, floor, i, j, a, b, least_b, limit)
+
+
+@inlined
+def slots_open(state: State) -> int:
+    """Return how many slots there are that may be in use, and one that is not."""
+    return min(int(state.now[6]) + 2, state.size.shape[0] - 1)
+
+
+@inlined
+def enterable(state: State, s: int) -> bool:
+    """Return whether a replica may move to slot `s`; of empty ones in a row, to the first."""
+    if s == state.size.shape[0] - 1:
+        return True
+    if state.size[s] == 0:
+        return s == 0 or state.size[s - 1] > 0
+    return state.size[s] < state.members.shape[1]
+
+
+@inlined
+def least_of_all(values: Floats, s: int) -> float:
+    """Return the least of `values` (C, S) in slot `s`."""
+    least: float = values[0, s]
+    for c in range(1, values.shape[0]):
+        least = min(least, values[c, s])
+    return least
+
+
+@inlined
+def least_without(task: Task, state: State, i: int, s: int) -> float:
+    """Return what slot `s` costs at the least once its replica `i` has left."""
+    k = task.kind[i]
+    if s == state.size.shape[0] - 1:
+        return on_bench(task, state, k, -1)
+    if state.size[s] == 1:
+        return 0.0
+    least = np.inf
+    for c in range(task.lone.shape[0]):
+        least = min(least, state.own[c, s] - task.lone[c, k] - state.stay[c, i])
+    return least
+
+
+@inlined
+def weigh(task: Task, state: State, i: int, temperature: float, noise: Floats, shift: int) -> None:
+    """Work out what swapping replica `i` with each other changes at the least, less its noise.
+
+    That is `change`; `enters` is what the other's slot changes, and `enter` what each slot does
+    where the replica joins it and nobody leaves.
+    """
+    n, bench = task.kind.shape[0], state.size.shape[0] - 1
+    a, k = state.slot[i], task.kind[i]
+    used = slots_open(state)
+    for c in range(task.lone.shape[0]):
+        lone = task.lone[c, k]
+        state.enter[c, :used] = lone
+        state.enter[c, bench] = -np.inf
+        for s in range(used):
+            if state.size[s]:
+                state.enter[c, s] = lone + state.own[c, s] + state.beside[c, s, k] - state.cost[s]
+        left = -np.inf
+        if a < bench:
+            left = state.own[c, a] - lone - state.stay[c, i] - state.cost[a]
+        for x in range(n):
+            other, pair = task.kind[x], task.pair[c, k, task.kind[x]]
+            leaves = left + task.alone[c, x] + state.beside[c, a, other] - pair
+            enters = state.enter[c, state.slot[x]] - task.alone[c, x] - state.stay[c, x] - pair
+            state.leaves[x] = leaves if c == 0 else min(leaves, state.leaves[x])
+            state.enters[x] = enters if c == 0 else min(enters, state.enters[x])
+    for x in range(n):
+        state.change[x] = state.leaves[x] + state.enters[x] - temperature * noise[shift + x]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.problem import TOLERANCE
-from placer.solvers.annealing_fits import fits_of
+from placer.solvers.annealing_fits import fits_of, least_prices
 from placer.solvers.annealing_types import Rules, State, Task
 from placer.solvers.compiled import may_compile
 from placer.solvers.group_costs import most_members
@@ -20,6 +20,12 @@ Ints = NDArray[np.int64]
 
 OVERLOAD = 15.0
 """The price of asking for twice what a VM has at first, relative to what a VM costs."""
+
+CHEAPEST, DEAREST = 0.1, 30.0
+"""How far that price may fall and rise, relative to the one at first."""
+
+PRICES = 30
+"""Prices of overload for which it is worked out what a VM costs at the least."""
 
 LARGEST = 2_000
 """The most replicas; with more, moves of single ones lead nowhere in time."""
@@ -55,6 +61,7 @@ class Layout:
         types = np.concatenate([c.types for c in self._classes])
         self._types = types[np.argsort(run.batch.price[types], kind="stable")]
         self.task, self.rules = self._task(), self._rules()
+        self._least: tuple[float, Floats] | None = None
 
     def _task(self) -> Task:
         """Return what the replicas are, and what their VMs could be."""
@@ -79,14 +86,16 @@ class Layout:
             own = class_of[types] == number
             rate[number] = rents(price[own], capacity[own], batch.replicas @ demand[number])
         lone += (demand * rate[:, None, :]).sum(axis=2)
+        kind = np.repeat(np.arange(batch.kinds), batch.replicas)
         return Task(
-            kind=np.repeat(np.arange(batch.kinds), batch.replicas),
+            kind=kind,
             price=price,
             class_of=class_of[types],
             most=most,
             fleet=batch.vms_possible()[types],
             capacity=capacity,
             lone=lone,
+            alone=np.ascontiguousarray(lone[:, kind]),
             pair=pair,
             demand=demand,
             rate=rate,
@@ -107,6 +116,21 @@ class Layout:
             max_vms=batch.max_vms,
             max_price=weight * batch.max_price if limited else np.inf,
         )
+
+    def overload_prices(self, scale: float) -> tuple[float, float]:
+        """Return the lowest and the highest price of asking for twice what a VM has."""
+        return CHEAPEST * OVERLOAD * scale, DEAREST * OVERLOAD * scale
+
+    def least_prices(self, scale: float) -> Floats:
+        """Return what VMs cost at the least by their load, as `least_prices` does.
+
+        The prices of overload are a geometric series from the lowest to the highest.
+        """
+        if self._least is None or self._least[0] != scale:
+            prices = np.geomspace(*self.overload_prices(scale), PRICES)
+            task = self.task
+            self._least = scale, least_prices(task.capacity, task.class_of, task.price, prices)
+        return self._least[1]
 
     def scale(self) -> float:
         """Return what a VM of the best placement costs.
@@ -148,11 +172,16 @@ class Layout:
             cost=np.zeros(slots),
             over=np.zeros(slots),
             free=np.zeros(len(self._types), np.int64),
+            stay=np.zeros((classes, n)),
             new_load=np.zeros((classes, resources)),
             new_own=np.zeros(classes),
+            enter=np.zeros((classes, slots)),
+            leaves=np.zeros(n),
+            enters=np.zeros(n),
+            change=np.zeros(n),
             best_slot=slot.copy(),
             best_type=vm_type.copy(),
-            now=np.array([0.0, OVERLOAD * scale, objective, 0.0, 0.0, 0.0]),
+            now=np.array([0.0, OVERLOAD * scale, objective, 0.0, 0.0, 0.0, 0.0]),
         )
 
     def most_states(self) -> int:

@@ -25,7 +25,7 @@ class Task(NamedTuple):
     no VM is cheaper than its capacity; lone (C, K): what a replica costs alone, with the rent of
     its room; pair (C, K, K): what two cost each other; bench (K,): what an unplaced replica costs.
     effect (C, K, K), slack (C, K): what a co-runner adds to a slowdown, and how much may be added;
-    fits: which types may hold a load.
+    alone (C, N): `lone` of each replica's kind; fits: which types may hold a load.
     """
 
     kind: Ints
@@ -35,6 +35,7 @@ class Task(NamedTuple):
     fleet: Ints
     capacity: Floats
     lone: Floats
+    alone: Floats
     pair: Floats
     demand: Floats
     rate: Floats
@@ -59,9 +60,11 @@ class State(NamedTuple):
     slot (N,); vm_type (S,), -1 for none; members (S, width), size (S,); load (C, S, R); own (C, S):
     what the members cost, with the rent of their room; beside (C, S, K): what one of a kind and the
     members cost each other; cost, over (S,): of the VM, and its overload; free (T,): VMs left.
-    new_load (C, R), new_own (C,): of the VM that is looked at. best_slot, best_type: the best
-    placement that keeps every rule. now (6,): total cost, price of overload, best cost; how many
-    VMs are in use, what they cost, how many are asked for too much.
+    stay (C, N): what a replica and the others of its slot cost each other. new_load (C, R), new_own
+    (C,): of the VM that is looked at; enter (C, S), leaves, enters, change (N,): of the swaps that
+    are looked at. best_slot, best_type: the best placement that keeps every rule. now (7,): total
+    cost, price of overload, best cost; how many VMs are in use, what they cost, how many are asked
+    for too much; the last slot that was in use.
     """
 
     slot: Ints
@@ -74,8 +77,13 @@ class State(NamedTuple):
     cost: Floats
     over: Floats
     free: Ints
+    stay: Floats
     new_load: Floats
     new_own: Floats
+    enter: Floats
+    leaves: Floats
+    enters: Floats
+    change: Floats
     best_slot: Ints
     best_type: Ints
     now: Floats

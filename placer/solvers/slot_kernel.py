@@ -12,6 +12,10 @@ from placer.solvers.jit import inlined
 
 Floats = NDArray[np.float64]
 
+SKIPPED = 6
+NO_TYPES = (1 << SKIPPED) - 1
+"""So many types in a row that may not hold a load are passed over at once."""
+
 
 @inlined
 def overload(capacity: Floats, load: Floats, t: int, c: int, most: float) -> float:
@@ -69,6 +73,9 @@ def choose_type(task: Task, state: State, size: int, limit: float) -> tuple[int,
                         best, best_cost, best_over = t, cost, over
                 found >>= 1
                 t += 1
+                while found and not found & NO_TYPES:
+                    found >>= SKIPPED
+                    t += SKIPPED
     return best, best_cost if best >= 0 else np.inf, best_over
 
 
@@ -100,16 +107,37 @@ def on_bench(task: Task, state: State, out: int, into: int) -> float:
 
 
 @inlined
-def least_after(task: Task, state: State, out: int, into: int, s: int) -> float:
-    """Return what slot `s` costs at the least once kind `out` has left and `into` joined."""
+def least_after(task: Task, state: State, floor: Floats, out: int, into: int, s: int) -> float:
+    """Return what slot `s` costs at the least once kind `out` has left and `into` joined.
+
+    floor (C, R, LEVELS): what VMs cost at the least, by the load of one resource.
+    """
     least = 0.0
     if s == state.size.shape[0] - 1:
         least = on_bench(task, state, out, into)
     elif state.size[s] - (out >= 0) + (into >= 0) > 0:
         least = np.inf
         for c in range(state.own.shape[0]):
-            least = min(least, least_of_class(task, state, c, out, into, s))
+            due, price = 0.0, 0.0
+            for r in range(state.load.shape[2]):
+                amount = load_after(task, state, c, r, out, into, s)
+                level = min(max(int(amount * task.fits.level[r]), 0), LEVELS - 1)
+                due += task.rate[c, r] * amount
+                price = max(price, floor[c, r, level])
+            price = max(price, due)
+            least = min(least, least_of_class(task, state, c, out, into, s) + price - due)
     return least
+
+
+@inlined
+def load_after(task: Task, state: State, c: int, r: int, out: int, into: int, s: int) -> float:
+    """Return what slot `s` asks of a resource once kind `out` has left and `into` joined."""
+    amount: float = state.load[c, s, r]
+    if out >= 0:
+        amount -= task.demand[c, out, r]
+    if into >= 0:
+        amount += task.demand[c, into, r]
+    return amount
 
 
 @inlined
@@ -129,11 +157,7 @@ def rehouse(
         for c in range(state.own.shape[0]):
             due = 0.0
             for r in range(state.load.shape[2]):
-                amount = state.load[c, s, r]
-                if out >= 0:
-                    amount -= task.demand[c, out, r]
-                if into >= 0:
-                    amount += task.demand[c, into, r]
+                amount = load_after(task, state, c, r, out, into, s)
                 state.new_load[c, r] = amount
                 due += task.rate[c, r] * amount
             state.new_own[c] = least_of_class(task, state, c, out, into, s) - due
@@ -153,6 +177,7 @@ def join(task: Task, state: State, k: int, i: int, s: int) -> None:
                 state.beside[c, s, other] += task.pair[c, k, other]
         state.members[s, state.size[s]] = i
         state.size[s] += 1
+        state.now[6] = max(state.now[6], s)
 
 
 @inlined
@@ -173,6 +198,16 @@ def leave(task: Task, state: State, k: int, i: int, s: int) -> None:
 
 
 @inlined
+def settle(task: Task, state: State, s: int) -> None:
+    """Take note of what each member of slot `s` and the others cost each other."""
+    for c in range(state.own.shape[0]):
+        for x in range(state.size[s]):
+            i = state.members[s, x]
+            k = task.kind[i]
+            state.stay[c, i] = state.beside[c, s, k] - task.pair[c, k, k]
+
+
+@inlined
 def exchange(task: Task, state: State, i: int, j: int, a: int, b: int) -> None:
     """Move replica `i` from slot `a` to `b`, and `j`, unless it is -1, from `b` to `a`."""
     leave(task, state, task.kind[i], i, a)
@@ -182,3 +217,5 @@ def exchange(task: Task, state: State, i: int, j: int, a: int, b: int) -> None:
         state.slot[j] = a
     join(task, state, task.kind[i], i, b)
     state.slot[i] = b
+    settle(task, state, a)
+    settle(task, state, b)
