@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from brute_force import brute_force
@@ -342,16 +344,32 @@ def test_a_search_with_a_clock_breeds_from_more_where_workers_are_many(
     assert len(search._parents) == parents
 
 
-def test_what_is_found_before_a_start_is_forgotten_does_not_count(
+def test_what_new_placements_find_while_hot_counts_only_where_they_come_no_further(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(annealing, "JOINING", np.inf)
-    monkeypatch.setattr(annealing, "FORGETTING", np.inf)
-    search = Annealing(run_of(crowded(5)))
-    search._breed = lambda *_: True  # type: ignore[method-assign]
-    search.improve(np.inf)
-    assert all(np.isinf(annealing.cost_of(parent)) for parent in search._parents)
-    monkeypatch.setattr(annealing, "FORGETTING", 0.0)
-    search._parents = []
-    search.improve(np.inf)
-    assert any(np.isfinite(annealing.cost_of(parent)) for parent in search._parents)
+    def parents_from(start: float, share: float) -> list[float]:
+        """Return what parents cost that began at a placement said to cost `start`."""
+        monkeypatch.setattr(annealing, "FORGETTING", share)
+        search = Annealing(run_of(crowded(5)))
+        first = search._layout.state(1.0)
+        first.now[2] = start
+        search._layout.state = lambda _: first  # type: ignore[method-assign]
+        original = search._search
+
+        def found(pool: object, move: object, states: list[State], chunks: int) -> None:
+            original(pool, move, states, chunks)  # type: ignore[arg-type]
+            for state in states:
+                state.now[2] = min(state.now[2], 5.0 if cooled else 2.0)
+            cooled.append(True)
+
+        cooled: list[bool] = []
+        search._search = found  # type: ignore[method-assign]
+        monkeypatch.setattr(search._layout, "offer", lambda _: None)
+        with ThreadPoolExecutor(1) as pool:
+            search._renew(pool, 1.0, np.inf)
+        return [annealing.cost_of(parent) for parent in search._parents]
+
+    monkeypatch.setattr(annealing, "anneal", lambda *_: None)
+    assert parents_from(9.0, share=0.1) == [5.0] * annealing.PARENTS
+    assert parents_from(1.0, share=0.1) == [2.0] * annealing.PARENTS
+    assert parents_from(9.0, share=2.0) == [2.0] * annealing.PARENTS

@@ -104,18 +104,26 @@ class Annealing:
             parents[max(range(len(parents)), key=lambda x: cost_of(parents[x]))] = best
 
     def _renew(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> None:
-        """Cool new parents within these seconds; the best of the old ones stay."""
+        """Cool new parents within these seconds; the best of the old ones stay.
+
+        What they found while hot, twins of the placement they began from, counts only where none
+        has come as far as that one in the time there is.
+        """
         run, layout = self._run, self._layout
         number = max(PARENTS, 2 * run.options.workers) if np.isfinite(seconds) else PARENTS
         number = min(number, layout.most_states())
         known = sorted(self._parents, key=cost_of)[: int(KEPT * number)]
         start = layout.state(scale)
         fresh = [unmoved(start, start.slot, start.vm_type) for _ in range(number - len(known))]
+        twins: list[State] = []
         for begin, end in shares(run, seconds):
             hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
-            self._search(pool, partial(self._move, scale, hot, cold), fresh, len(fresh))
-            if begin < FORGETTING:
+            if begin >= FORGETTING and not twins:
+                twins = [State._make(array.copy() for array in state) for state in fresh]
                 forget(fresh)
+            self._search(pool, partial(self._move, scale, hot, cold), fresh, len(fresh))
+        if twins and min(map(cost_of, fresh)) > cost_of(start):
+            fresh = [min(pair, key=cost_of) for pair in zip(fresh, twins, strict=True)]
         self._parents = known + fresh
 
     def _breed(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> bool:
