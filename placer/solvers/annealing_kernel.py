@@ -164,11 +164,34 @@ def keep_best(state: State) -> None:
 
 
 @inlined
+def least_moved(
+    task: Task,
+    state: State,
+    floor: Floats,
+    i: int,
+    j: int,
+    a: int,
+    b: int,
+    least_b: float,
+    limit: float,
+) -> float:
+    """Return what slot `b`, known to cost `least_b`, costs at the least after such a `move`.
+
+    Infinite where the two slots cannot cost less than `limit`.
+    """
+    k, other = task.kind[i], task.kind[j] if j >= 0 else -1
+    least_a = least_after(task, state, floor, k, other, a)
+    if least_a + least_b >= limit:
+        return np.inf
+    least = least_after(task, state, floor, other, k, b)
+    return least if least_a + least < limit else np.inf
+
+
+@inlined
 def move(
     task: Task,
     rules: Rules,
     state: State,
-    floor: Floats,
     i: int,
     j: int,
     a: int,
@@ -182,37 +205,31 @@ def move(
     """
     now, free, vm_type = state.now, state.free, state.vm_type
     k, other = task.kind[i], task.kind[j] if j >= 0 else -1
-    least_a = least_after(task, state, floor, k, other, a)
-    good = least_a + least_b < limit
+    was_a, was_b, had = vm_type[a], vm_type[b], state.cost[a] + state.cost[b]
+    count_type(free, was_a, 1)
+    count_type(free, was_b, 1)
+    type_a, cost_a, over_a = rehouse(task, state, k, other, a, limit - least_b)
+    good, type_b, cost_b, over_b = cost_a + least_b < limit, -1, 0.0, 0.0
     if good:
-        least_b = least_after(task, state, floor, other, k, b)
-        good = least_a + least_b < limit
+        count_type(free, type_a, -1)
+        type_b, cost_b, over_b = rehouse(task, state, other, k, b, limit - cost_a)
+        count_type(free, type_a, 1)
+    more = (type_a >= 0) + (type_b >= 0) - (was_a >= 0) - (was_b >= 0)
+    dearer = difference(task.price, was_a, type_a) + difference(task.price, was_b, type_b)
+    good = good and cost_a + cost_b < limit and within_fleet(now, more, dearer, rules)
+    if good and rules.has_slo:
+        good = keeps_slos(task, state, a, i, j, type_a)
+        good = good and keeps_slos(task, state, b, j, i, type_b)
+    count_type(free, type_a if good else was_a, -1)
+    count_type(free, type_b if good else was_b, -1)
     if good:
-        was_a, was_b, had = vm_type[a], vm_type[b], state.cost[a] + state.cost[b]
-        count_type(free, was_a, 1)
-        count_type(free, was_b, 1)
-        type_a, cost_a, over_a = rehouse(task, state, k, other, a, limit - least_b)
-        good, type_b, cost_b, over_b = cost_a + least_b < limit, -1, 0.0, 0.0
-        if good:
-            count_type(free, type_a, -1)
-            type_b, cost_b, over_b = rehouse(task, state, other, k, b, limit - cost_a)
-            count_type(free, type_a, 1)
-        more = (type_a >= 0) + (type_b >= 0) - (was_a >= 0) - (was_b >= 0)
-        dearer = difference(task.price, was_a, type_a) + difference(task.price, was_b, type_b)
-        good = good and cost_a + cost_b < limit and within_fleet(now, more, dearer, rules)
-        if good and rules.has_slo:
-            good = keeps_slos(task, state, a, i, j, type_a)
-            good = good and keeps_slos(task, state, b, j, i, type_b)
-        count_type(free, type_a if good else was_a, -1)
-        count_type(free, type_b if good else was_b, -1)
-        if good:
-            now[5] += (over_a > 0) + (over_b > 0) - (state.over[a] > 0) - (state.over[b] > 0)
-            now[3], now[4], now[0] = now[3] + more, now[4] + dearer, now[0] + cost_a + cost_b - had
-            exchange(task, state, i, j, a, b)
-            vm_type[a], state.cost[a], state.over[a] = type_a, cost_a, over_a
-            vm_type[b], state.cost[b], state.over[b] = type_b, cost_b, over_b
-            if now[5] == 0:
-                keep_best(state)
+        now[5] += (over_a > 0) + (over_b > 0) - (state.over[a] > 0) - (state.over[b] > 0)
+        now[3], now[4], now[0] = now[3] + more, now[4] + dearer, now[0] + cost_a + cost_b - had
+        exchange(task, state, i, j, a, b)
+        vm_type[a], state.cost[a], state.over[a] = type_a, cost_a, over_a
+        vm_type[b], state.cost[b], state.over[b] = type_b, cost_b, over_b
+        if now[5] == 0:
+            keep_best(state)
     return good
 
 
@@ -253,7 +270,9 @@ def make_moves(
                 if least_without(task, state, i, a) + least_b >= cost[a] + cost[b] + extra:
                     continue
             limit = cost[a] + cost[b] + extra
-            weighed = not move(task, rules, state, floor, i, j, a, b, least_b, limit)
+            least_b = least_moved(task, state, floor, i, j, a, b, least_b, limit)
+            if least_b < np.inf:
+                weighed = not move(task, rules, state, i, j, a, b, least_b, limit)
 
 
 @inlined
