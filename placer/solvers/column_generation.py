@@ -29,7 +29,7 @@ from placer.solvers.subset_rows import separate
 
 Floats = NDArray[np.float64]
 
-SMOOTHING = 0.6
+SMOOTHING, TAIL = 0.6, 0.5
 NEAR = 0.02
 """A bound that is farther from the master's value, relative to it, says little of good duals."""
 
@@ -252,7 +252,7 @@ class ColumnGeneration:
             elif added and effort > EFFORTS:
                 effort = EFFORTS
             elif added:
-                smoothing = SMOOTHING
+                smoothing *= TAIL
             elif smoothing > 0:
                 smoothing = 0.0  # the smoothed prices misled: ask at the master's own
             elif self._unfinished and effort == EFFORTS:
@@ -276,7 +276,9 @@ class ColumnGeneration:
     def _price(self, duals: Floats, effort: int) -> int:
         self._last = duals
         prices = self._prices(duals)
-        least, columns = self.pricing.least(prices, free=self.free, effort=effort)
+        least, columns = self.pricing.least(
+            prices, free=self.free, effort=effort, near=self._used()
+        )
         bound = prices.bound(self.run.batch, least)
         if not self.free and self.run.objective is not None:
             slack = self._budget.slack(least, self.run.objective)
@@ -287,6 +289,10 @@ class ColumnGeneration:
             bound = max(bound, prices.constant + self.run.batch.total_replicas * each)
         self._take(bound, duals)
         return self._add(columns)
+
+    def _used(self) -> Columns:
+        """Return the columns that the last master uses."""
+        return join(self.parts).take(np.flatnonzero(self._lp.values()[self._others :] > 0.0))
 
     def _settle(self) -> bool:
         """Raise the bound of a pricing that was left unfinished; return whether as far as it goes.

@@ -7,10 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.columns import Columns, Prices, join, no_columns, reduced_costs
+from placer.solvers.columns import (
+    Columns,
+    Prices,
+    distinct_columns,
+    join,
+    no_columns,
+    reduced_costs,
+)
 from placer.solvers.compiled import may_compile
 from placer.solvers.frontier import Ground
 from placer.solvers.group_search import NEGATIVE, GroupSearch
+from placer.solvers.pair_descent import descend
 from placer.solvers.pair_search import (
     KEPT,
     PairPrices,
@@ -48,7 +56,12 @@ class GrowthPricing:
         self._classes = classes_of(run) if searchable(run) else []
 
     def least(
-        self, prices: Prices, *, free: bool = False, effort: int = EFFORTS
+        self,
+        prices: Prices,
+        *,
+        free: bool = False,
+        effort: int = EFFORTS,
+        near: Columns | None = None,
     ) -> tuple[Floats, Columns]:
         """Return a lower bound of each type's least reduced cost (T,), and promising columns.
 
@@ -59,9 +72,13 @@ class GrowthPricing:
         listed = self._reduced(self._listed, prices, free)
         np.minimum.at(least, self._listed.vm_type, listed)
         found = [self._listed.take(diverse(self._listed.groups, listed, self.batch.kinds))]
-        width = WIDTHS[min(effort, EFFORTS - 1)]
-        types = self._likely(prices) if effort < EFFORTS - 1 else None
-        found += [columns for _, columns in self._searched(prices, free, types, width=width)]
+        if self._compiled() and effort < EFFORTS - 1:
+            around = near if near is not None else no_columns()
+            found += [self._descended(prices, free, around, effort)]
+        if effort == EFFORTS - 1 or not self._compiled():
+            width = WIDTHS[min(effort, EFFORTS - 1)]
+            types = self._likely(prices) if effort < EFFORTS - 1 else None
+            found += [columns for _, columns in self._searched(prices, free, types, width=width)]
         if effort >= EFFORTS:
             self._deepen(prices, free, least, found, patient=effort > EFFORTS)
         else:
@@ -105,9 +122,10 @@ class GrowthPricing:
         """Return whether costs are sums over pairs, and the search for that is compiled."""
         if not self._classes:
             return False
-        from placer.solvers import pair_kernel
+        from placer.solvers import descent_kernel, pair_kernel
 
-        return may_compile(self.run, pair_kernel.search)
+        functions = (pair_kernel.search, descent_kernel.descend)
+        return all(may_compile(self.run, function) for function in functions)
 
     def _search_pairs(
         self, prices: Prices, free: bool, least: Floats, found: list[Columns], *, patient: bool
@@ -121,6 +139,13 @@ class GrowthPricing:
             least[types.types] = bound
         reduced = self._reduced(result[1], prices, free)
         found.append(result[1].take(diverse(result[1].groups, reduced, self.batch.kinds)))
+
+    def _descended(self, prices: Prices, free: bool, near: Columns, effort: int) -> Columns:
+        """Return columns around those in use, two members exchanged at once with some effort."""
+        columns = descend(self.run, self._classes, prices, near, wide=effort > 0, free=free)
+        columns = distinct_columns(columns)
+        reduced = self._reduced(columns, prices, free)
+        return columns.take(diverse(columns.groups, reduced, self.batch.kinds))
 
     def _likely(self, prices: Prices) -> list[int]:
         """Return the types to look at first where there are many that differ in capacity alone."""

@@ -177,8 +177,9 @@ class PairSearch:
     def __init__(self, run: Run, types: TypeClass, prices: Prices, *, free: bool = False) -> None:
         self._run, self._class, self._prices = run, types, prices
         worth = PairPrices(run, types, prices, free=free)
-        self._kinds, self._most = worth.kinds, worth.most
+        self.kinds, self._most = worth.kinds, worth.most
         rates, batch = worth.rates_by_size()[0], run.batch
+        self.batch_kinds = batch.kinds
         effect = np.ascontiguousarray(types.effect[np.ix_(worth.kinds, worth.kinds)])
         self.task = PairTask(
             own=worth.own,
@@ -199,7 +200,7 @@ class PairSearch:
             **self._cuts(),
         )
         largest = np.abs(worth.own).max(initial=0.0) + np.abs(worth.offer).max()
-        self._rounding = 1e-9 * (1.0 + largest)
+        self.rounding = 1e-9 * (1.0 + largest)
 
     def _cuts(self) -> dict[str, NDArray[Any]]:
         """Return the cuts by the places of their kinds, those of kinds that may not join left out.
@@ -207,7 +208,7 @@ class PairSearch:
         A cut of which one kind is left out counts as long as the two others are there.
         """
         place = np.full(self._run.batch.kinds, -1)
-        place[self._kinds] = np.arange(len(self._kinds))
+        place[self.kinds] = np.arange(len(self.kinds))
         triples = place[self._prices.triples]
         counts = (triples >= 0).sum(axis=1) >= 2
         triples = triples[counts]
@@ -218,7 +219,7 @@ class PairSearch:
             "triples": np.ascontiguousarray(triples),
             "penalty": -self._prices.cut[counts],
             "cuts": row[order],
-            "first_cut": np.searchsorted(kind[order], np.arange(len(self._kinds) + 1)),
+            "first_cut": np.searchsorted(kind[order], np.arange(len(self.kinds) + 1)),
         }
 
     def share(
@@ -240,23 +241,23 @@ class PairSearch:
         """
         from placer.solvers import pair_kernel as kernel
 
-        if not len(self._kinds):
+        if not len(self.kinds):
             return np.inf, no_columns()
         stack, found = self._start(limit + len(self.task.offer) + 1)
         ceiling = np.array([threshold])
-        kernel.begin(self.task, stack, found, threshold, self._rounding, share)
+        kernel.begin(self.task, stack, found, threshold, self.rounding, share)
         nodes = 0
         while True:
             status = kernel.search(
-                self.task, stack, found, ceiling, self._rounding, NODES, share, shares, thinning
+                self.task, stack, found, ceiling, self.rounding, NODES, share, shares, thinning
             )
             nodes += NODES
             if status == kernel.DONE:
                 least = float(found.least[0])
-                return (least if least < threshold else np.inf), self._columns(found)
+                return (least if least < threshold else np.inf), self.columns(found)
             hasty = thinning and not patient and nodes >= HASTY_NODES and found.size[0] > 0
             if hasty or self._run.should_stop():
-                return (-np.inf, self._columns(found)) if thinning else None
+                return (-np.inf, self.columns(found)) if thinning else None
             if status == kernel.FULL:
                 return None
 
@@ -292,10 +293,10 @@ class PairSearch:
         )
         return stack, found
 
-    def _columns(self, found: Found) -> Columns:
+    def columns(self, found: Found) -> Columns:
         """Return what was found as columns, costed as every group is."""
         count = int(found.size[0])
-        groups = np.append(self._kinds, self._run.batch.kinds)[found.groups[:count]]
+        groups = np.append(self.kinds, self._run.batch.kinds)[found.groups[:count]]
         groups = np.sort(groups, axis=1)
         groups = np.where(groups == self._run.batch.kinds, -1, groups).astype(np.int32)
         vm_type = self._class.types[found.vm_type[:count]].astype(np.int32)

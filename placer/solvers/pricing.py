@@ -27,12 +27,18 @@ class Pricing(Protocol):
     """Finds groups of negative reduced cost, and proves how negative the least is."""
 
     def least(
-        self, prices: Prices, *, free: bool = False, effort: int = EFFORTS
+        self,
+        prices: Prices,
+        *,
+        free: bool = False,
+        effort: int = EFFORTS,
+        near: Columns | None = None,
     ) -> tuple[Floats, Columns]:
         """Return a lower bound of each VM type's least reduced cost (T,), and promising columns.
 
-        Where none is below 0 the bound may be anything above; below the full effort it may be
-        minus infinity. With `free`, groups cost nothing: that is how infeasibility is proved.
+        Others may be looked for around those of `near`, which are in use. Where none is below 0
+        the bound may be anything above; below the full effort it may be minus infinity. With
+        `free`, groups cost nothing: that is how infeasibility is proved.
         """
 
     def quick(self, prices: Prices) -> Columns:
@@ -68,7 +74,12 @@ class PoolPricing:
         self._hot = np.zeros(0, dtype=np.intp)
 
     def least(
-        self, prices: Prices, *, free: bool = False, effort: int = EFFORTS
+        self,
+        prices: Prices,
+        *,
+        free: bool = False,
+        effort: int = EFFORTS,
+        near: Columns | None = None,
     ) -> tuple[Floats, Columns]:
         reduced = self._reduced(prices)
         if free:

@@ -1,0 +1,81 @@
+"""Columns of negative reduced cost near those in use, where costs are sums over pairs."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.solvers.columns import Columns, Prices, join, no_columns
+from placer.solvers.pair_search import PairSearch, TypeClass
+from placer.solvers.pair_types import Found
+from placer.solvers.run import Run
+
+Ints = NDArray[np.int64]
+
+STARTS = 64
+"""Groups to descend from between two looks at the clock."""
+
+STEPS = 8
+"""Steps kept of each descent, over all of them."""
+
+
+def descend(
+    run: Run,
+    classes: list[TypeClass],
+    prices: Prices,
+    near: Columns,
+    *,
+    wide: bool,
+    free: bool = False,
+) -> Columns:
+    """Return groups of negative reduced cost that descents from `near` come by.
+
+    With `wide` two members may be exchanged at once; else descents begin at lone replicas too.
+    Cuts are not looked at. With `free`, groups cost nothing.
+    """
+    workers = max(1, run.options.workers)
+    searches = [PairSearch(run, types, prices, free=free) for types in classes]
+    parts = [
+        (search, part[begin : begin + STARTS])
+        for search in searches
+        for part in [_starts(search, near, alone=not wide)]
+        for begin in range(0, len(part), STARTS)
+    ]
+
+    def work(job: tuple[PairSearch, Ints]) -> Columns:
+        return no_columns() if run.should_stop() else _descend(*job, wide)
+
+    with ThreadPoolExecutor(workers) as pool:
+        return join(list(pool.map(work, parts)))
+
+
+def _starts(search: PairSearch, near: Columns, *, alone: bool) -> Ints:
+    """Return the groups of `near` that these types could hold by places, and each kind `alone`."""
+    place = np.full(search.batch_kinds + 1, -1)
+    place[search.kinds] = np.arange(len(search.kinds))
+    width = max(1, int(search.task.most.max(initial=0)))
+    sizes = (near.groups >= 0).sum(axis=1)
+    groups = np.unique(near.groups[sizes <= width], axis=0)[:, :width]
+    known = ((groups < 0) | (place[groups] >= 0)).all(axis=1)
+    starts = np.full((int(known.sum()) + alone * len(search.kinds), width), -1)
+    starts[: known.sum(), : groups.shape[1]] = place[groups[known]]
+    starts[known.sum() :, 0] = np.arange(alone * len(search.kinds))
+    return starts
+
+
+def _descend(search: PairSearch, starts: Ints, wide: bool) -> Columns:
+    from placer.solvers import descent_kernel as kernel
+
+    task, limit = search.task, STEPS * len(starts)
+    found = Found(
+        vm_type=np.zeros(limit, np.int64),
+        groups=np.full((limit, starts.shape[1]), -1),
+        reduced=np.zeros(limit),
+        size=np.zeros(1, np.int64),
+        least=np.array([np.inf]),
+    )
+    floor = np.array([task.pair.min(initial=0.0), task.offer.min()])
+    kernel.descend(task, starts, wide, floor, search.rounding, found)
+    return search.columns(found)
