@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from placer import Instance
-from placer.solvers.columns import Columns, no_columns
+from placer.solvers.columns import Prices, no_columns
 from placer.solvers.enumeration import enumerate_groups
 from placer.solvers.pair_descent import descend
 from placer.solvers.pair_search import classes_of, searchable
@@ -73,14 +73,14 @@ def test_descents_end_where_no_exchange_gains(seed: int, slo: bool, apart: bool)
 
 
 def test_a_wide_descent_exchanges_two_at_once() -> None:
-    """Two pairs that get on well, with whom nobody else does: no single exchange leads over."""
-    names = "abcd"
-    fond = {frozenset("ab"), frozenset("cd")}
+    """Two pairs that get on well, with whom one else does: no single exchange leads over."""
+    names = "abcde"
+    fond = {frozenset("ab"), frozenset("cd"), *(frozenset("e" + x) for x in "abcd")}
     pairs = {x: {y: 1.0 if frozenset(x + y) in fond else 9.0 for y in names} for x in names}
     run = run_of(
         Instance.from_dict(
             {
-                "vm_types": [{"name": "v", "capacity": {}, "price": 1.0, "max_models": 2}],
+                "vm_types": [{"name": "v", "capacity": {}, "price": 1.0, "max_models": 3}],
                 "models": [{"name": name} for name in names],
                 "interference": {"kind": "pairwise", "combine": "sum", "slowdown": {"*": pairs}},
                 "objective": {"degradation": 1.0},
@@ -89,9 +89,7 @@ def test_a_wide_descent_exchanges_two_at_once() -> None:
     )
     pool = enumerate_groups(run)
     assert pool is not None
-    prices = random_prices(run, pool, np.random.default_rng(0))
-    worth = np.array([0.7, 0.7, 0.8, 0.8])
-    prices = type(prices)(worth, np.zeros(1), prices.together, 0.0)
-    start: Columns = pool.take(np.array([s == (0, (0, 1)) for s in pool.states()]))
-    alone = descend(run, classes_of(run), prices, start, wide=True)
-    assert (0, (2, 3)) in alone.states()
+    prices = Prices(np.array([0.7, 0.7, 0.8, 0.8, 0.2]), np.zeros(1), np.zeros(0), 0.0)
+    start = pool.take(np.array([s == (0, (0, 1, 4)) for s in pool.states()]))
+    found = descend(run, classes_of(run), prices, start, wide=True)
+    assert (0, (2, 3, 4)) in found.states()

@@ -57,32 +57,68 @@ def consider(
 
 
 @compiled
-def list_joiners(task: PairTask, load: Floats, beside: Floats, limit: float, kinds: Ints) -> int:
-    """List the kinds that fit some VM beside this load and cost less than `limit`, by cost."""
-    listed = 0
+def add_one(
+    task: PairTask, group: Ints, size: int, cost: float, load: Floats, beside: Floats, best: Choice
+) -> None:
+    """Consider a group with one more member; beside (K,) is what each would cost."""
+    least, more = cost + task.offer.min(), np.empty(len(load))
     for k in range(len(beside)):
-        if beside[k] >= limit:
-            continue
-        for t in range(task.offer.shape[0]):
-            fits = True
+        if least + beside[k] < best.value[0]:
+            group[size] = k
             for r in range(len(load)):
-                fits = fits and load[r] + task.demand[k, r] <= task.capacity[t, r] + TOLERANCE
-            if fits:
-                kinds[listed] = k
-                listed += 1
+                more[r] = load[r] + task.demand[k, r]
+            consider(task, group, size + 1, cost + beside[k], more, best)
+
+
+@compiled
+def add_two(
+    task: PairTask,
+    group: Ints,
+    size: int,
+    cost: float,
+    load: Floats,
+    beside: Floats,
+    company: Floats,
+    best: Choice,
+) -> None:
+    """Consider a group with two more members; beside (K,) is what each would cost.
+
+    Most pairs are told by what they cost at the least: with the rent of their room, as the search's
+    bounds are, and company (K,), half of the least that any other costs them.
+    """
+    rates = task.rates[size + 2]
+    dear = beside + task.rent[size + 2] + company
+    least = cost + task.room[size + 2].min()
+    for r in range(len(load)):
+        least += rates[r] * load[r]
+    listed = np.flatnonzero(least + dear + dear.min() < best.value[0])
+    listed = listed[np.argsort(dear[listed])]
+    cheapest, more = task.offer.min(), np.empty(len(load))
+    for x in range(len(listed)):
+        a = listed[x]
+        for y in range(x, len(listed)):
+            b = listed[y]
+            if least + dear[a] + dear[b] >= best.value[0]:
                 break
-    kinds[:listed] = kinds[:listed][np.argsort(beside[kinds[:listed]])]
-    return listed
+            both = cost + beside[a] + beside[b] + task.pair[a, b]
+            if both + cheapest < best.value[0]:
+                group[size], group[size + 1] = a, b
+                for r in range(len(load)):
+                    more[r] = load[r] + task.demand[a, r] + task.demand[b, r]
+                consider(task, group, size + 2, both, more, best)
 
 
 @compiled
 def fill(
-    task: PairTask, group: Ints, size: int, load: Floats, wide: bool, floor: Floats, best: Choice
+    task: PairTask,
+    group: Ints,
+    size: int,
+    load: Floats,
+    wide: bool,
+    company: Floats,
+    best: Choice,
 ) -> None:
-    """Consider a group, and with one more member, or with `wide` two.
-
-    floor (2,): the least that a pair costs, and the least offer.
-    """
+    """Consider a group, and with one more member, or with `wide` two."""
     cost, beside = 0.0, task.own.copy()
     for x in range(size):
         cost += beside[group[x]]
@@ -90,37 +126,22 @@ def fill(
     if size:
         consider(task, group, size, cost, load, best)
     most = task.most.max()
-    if size + 1 > most:
-        return
-    wide = wide and size + 2 <= most
-    limit = best.value[0] - cost - floor[1]
-    kinds = np.empty(len(beside), np.int64)
-    reach = max(limit, limit - floor[0] - beside.min()) if wide else limit
-    listed = list_joiners(task, load, beside, reach, kinds)
-    for x in range(listed):
-        a = kinds[x]
-        group[size] = a
-        first = cost + beside[a]
-        if first + floor[1] < best.value[0]:
-            consider(task, group, size + 1, first, load + task.demand[a], best)
-        for y in range(x, listed if wide else 0):
-            b = kinds[y]
-            if first + beside[b] + floor[0] + floor[1] >= best.value[0]:
-                break
-            both = first + beside[b] + task.pair[a, b]
-            if both + floor[1] < best.value[0]:
-                group[size + 1] = b
-                consider(task, group, size + 2, both, load + task.demand[a] + task.demand[b], best)
+    if size + 1 <= most:
+        add_one(task, group, size, cost, load, beside, best)
+    if wide and size + 2 <= most:
+        add_two(task, group, size, cost, load, beside, company, best)
 
 
 @compiled
-def change(task: PairTask, group: Ints, size: int, wide: bool, floor: Floats, best: Choice) -> None:
+def change(
+    task: PairTask, group: Ints, size: int, wide: bool, company: Floats, best: Choice
+) -> None:
     """Consider all groups that differ from this one by a member, or with `wide` by two."""
     rest, load = np.empty(size + 2, np.int64), np.empty(task.demand.shape[1])
     for i in range(size + 1):
         for j in range(i + 1 if i < size else size, size + 1):
-            if j < size and not wide:
-                continue  # two leave
+            if j < size and (size == 2 or not wide):
+                continue  # two leave, and somebody stays
             left = 0
             load[:] = 0.0
             for x in range(size):
@@ -128,7 +149,7 @@ def change(task: PairTask, group: Ints, size: int, wide: bool, floor: Floats, be
                     rest[left] = group[x]
                     load += task.demand[group[x]]
                     left += 1
-            fill(task, rest, left, load, wide, floor, best)
+            fill(task, rest, left, load, wide, company, best)
 
 
 @compiled
@@ -146,7 +167,7 @@ def settle(task: PairTask, group: Ints, size: int, best: Choice) -> None:
 
 @compiled
 def descend(
-    task: PairTask, starts: Ints, wide: bool, floor: Floats, least_gain: float, found: Found
+    task: PairTask, starts: Ints, wide: bool, company: Floats, least_gain: float, found: Found
 ) -> None:
     """Descend from each of `starts` (n, D), padded with -1; keep every step below 0 in `found`."""
     width = task.most.max()
@@ -161,9 +182,10 @@ def descend(
         while found.size[0] < len(found.reduced):
             best.value[0] -= least_gain
             best.size[0] = 0
-            change(task, group, size, False, floor, best)
+            change(task, group, size, False, company, best)
             if wide and best.size[0] == 0:
-                change(task, group, size, True, floor, best)
+                best.value[0] = min(best.value[0], -least_gain)  # a start may be far above
+                change(task, group, size, True, company, best)
             if best.size[0] == 0:
                 break
             size = best.size[0]

@@ -14,8 +14,11 @@ from placer.solvers.run import Run
 
 Ints = NDArray[np.int64]
 
-STARTS = 64
+STARTS = 32
 """Groups to descend from between two looks at the clock."""
+
+WIDE_SECONDS = 3.0
+"""The most that exchanges of two take, where time is limited: an exact search is next."""
 
 STEPS = 8
 """Steps kept of each descent, over all of them."""
@@ -35,7 +38,7 @@ def descend(
     With `wide` two members may be exchanged at once; else descents begin at lone replicas too.
     Cuts are not looked at. With `free`, groups cost nothing.
     """
-    workers = max(1, run.options.workers)
+    workers, hurry = max(1, run.options.workers), bool(np.isfinite(run.time_left()))
     searches = [PairSearch(run, types, prices, free=free) for types in classes]
     parts = [
         (search, part[begin : begin + STARTS])
@@ -43,11 +46,14 @@ def descend(
         for part in [_starts(search, near, alone=not wide)]
         for begin in range(0, len(part), STARTS)
     ]
+    if wide and hurry:  # what there is no time for should not always be the same
+        np.random.default_rng(len(near)).shuffle(parts)  # type: ignore[arg-type]
 
     def work(job: tuple[PairSearch, Ints]) -> Columns:
         return no_columns() if run.should_stop() else _descend(*job, wide)
 
-    with ThreadPoolExecutor(workers) as pool:
+    most = WIDE_SECONDS if wide and hurry else np.inf
+    with run.at_most(most), ThreadPoolExecutor(workers) as pool:
         return join(list(pool.map(work, parts)))
 
 
@@ -76,6 +82,6 @@ def _descend(search: PairSearch, starts: Ints, wide: bool) -> Columns:
         size=np.zeros(1, np.int64),
         least=np.array([np.inf]),
     )
-    floor = np.array([task.pair.min(initial=0.0), task.offer.min()])
-    kernel.descend(task, starts, wide, floor, search.rounding, found)
+    company = 0.5 * task.pair.min(axis=1, initial=np.inf)
+    kernel.descend(task, starts, wide, company, search.rounding, found)
     return search.columns(found)
