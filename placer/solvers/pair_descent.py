@@ -47,7 +47,7 @@ def descend(
         for begin in range(0, len(part), STARTS)
     ]
     if wide and hurry:  # what there is no time for should not always be the same
-        np.random.default_rng(len(near)).shuffle(parts)  # type: ignore[arg-type]
+        np.random.default_rng(len(near)).shuffle(parts)
 
     def work(job: tuple[PairSearch, Ints]) -> Columns:
         return no_columns() if run.should_stop() else _descend(*job, wide)
