@@ -30,6 +30,8 @@ from placer.solvers.subset_rows import separate
 Floats = NDArray[np.float64]
 
 SMOOTHING, TAIL = 0.6, 0.5
+"""How far duals are drawn towards others, and by which factor less once few columns are missing."""
+
 NEAR = 0.02
 """A bound that is farther from the master's value, relative to it, says little of good duals."""
 

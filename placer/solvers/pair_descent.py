@@ -43,7 +43,7 @@ def descend(
     parts = [
         (search, part[begin : begin + STARTS])
         for search in searches
-        for part in [_starts(search, near, alone=not wide)]
+        for part in [_starts(run.batch.kinds, search, near, alone=not wide)]
         for begin in range(0, len(part), STARTS)
     ]
     if wide and hurry:  # what there is no time for should not always be the same
@@ -57,9 +57,9 @@ def descend(
         return join(list(pool.map(work, parts)))
 
 
-def _starts(search: PairSearch, near: Columns, *, alone: bool) -> Ints:
+def _starts(kinds: int, search: PairSearch, near: Columns, *, alone: bool) -> Ints:
     """Return the groups of `near` that these types could hold by places, and each kind `alone`."""
-    place = np.full(search.batch_kinds + 1, -1)
+    place = np.full(kinds + 1, -1)
     place[search.kinds] = np.arange(len(search.kinds))
     width = max(1, int(search.task.most.max(initial=0)))
     sizes = (near.groups >= 0).sum(axis=1)

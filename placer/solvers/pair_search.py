@@ -179,7 +179,6 @@ class PairSearch:
         worth = PairPrices(run, types, prices, free=free)
         self.kinds, self._most = worth.kinds, worth.most
         rates, batch = worth.rates_by_size()[0], run.batch
-        self.batch_kinds = batch.kinds
         effect = np.ascontiguousarray(types.effect[np.ix_(worth.kinds, worth.kinds)])
         self.task = PairTask(
             own=worth.own,
