@@ -155,17 +155,16 @@ def test_a_list_looks_at_cuts_as_growth_does(seed: int) -> None:
         assert least[t] == pytest.approx(true, abs=1e-9)
 
 
-@pytest.mark.parametrize("combine", ["sum", "product"])
-@pytest.mark.parametrize("limits", ["", "slo", "penalty", "apart"])
-def test_growth_finds_what_a_list_holds_in_larger_batches(combine: str, limits: str) -> None:
-    rng = np.random.default_rng(len(combine) + len(limits))
+def larger_batch(seed: int, combine: str, limits: set[str]) -> Instance:
+    """Return nine models on two VM types; limits: `slo` or `penalty` for late ones, `apart`."""
+    rng = np.random.default_rng(seed)
     labels = [f"m{k}" for k in range(9)]
     pairs = {a: {b: round(float(rng.uniform(0.85, 1.8)), 3) for b in labels} for a in labels}
     models = [
         {"name": name, "replicas": int(rng.integers(1, 4)), "weight": round(float(w), 2),
          "demand": {"cpu": round(float(d), 2)},
          **({"solo_latency_ms": 10.0, "slo_ms": float(rng.uniform(11, 22))}
-            if limits in ("slo", "penalty") else {})}
+            if limits & {"slo", "penalty"} else {})}
         for name, d, w in zip(labels, rng.uniform(0.2, 3, 9), rng.uniform(0.3, 2, 9), strict=True)
     ]  # fmt: skip
     data = {
@@ -177,11 +176,18 @@ def test_growth_finds_what_a_list_holds_in_larger_batches(combine: str, limits: 
         "interference": {"kind": "pairwise", "combine": combine, "slowdown": {"*": pairs}},
         "objective": {
             "degradation": 0.4,
-            "slo": {"penalty": 0.3} if limits == "penalty" else "forbid",
+            "slo": {"penalty": 0.3} if "penalty" in limits else "forbid",
         },
-        "rules": {"apart": [["m0", "m3"], ["m4", "m4"]]} if limits == "apart" else {},
+        "rules": {"apart": [["m0", "m3"], ["m4", "m4"]]} if "apart" in limits else {},
     }  # fmt: skip
-    assert compare(run_of(Instance.from_dict(data)), 3) > 0
+    return Instance.from_dict(data)
+
+
+@pytest.mark.parametrize("combine", ["sum", "product"])
+@pytest.mark.parametrize("limits", ["", "slo", "penalty", "apart"])
+def test_growth_finds_what_a_list_holds_in_larger_batches(combine: str, limits: str) -> None:
+    seed = len(combine) + len(limits)
+    assert compare(run_of(larger_batch(seed, combine, {limits})), 3) > 0
 
 
 @pytest.mark.parametrize("seed", range(20))

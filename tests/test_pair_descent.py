@@ -13,31 +13,7 @@ from placer.solvers.enumeration import enumerate_groups
 from placer.solvers.pair_descent import descend
 from placer.solvers.pair_search import classes_of, searchable
 from placer.solvers.run import State
-from tests.test_group_search import ROUNDING, random_prices, reduced, run_of
-
-
-def batch_of_pairs(seed: int, *, slo: bool, apart: bool) -> Instance:
-    rng = np.random.default_rng(seed)
-    labels = [f"m{k}" for k in range(8)]
-    pairs = {a: {b: round(float(rng.uniform(0.85, 1.8)), 3) for b in labels} for a in labels}
-    models = [
-        {"name": name, "replicas": int(rng.integers(1, 4)),
-         "demand": {"cpu": round(float(rng.uniform(0.3, 3)), 2)},
-         **({"solo_latency_ms": 10.0, "slo_ms": float(rng.uniform(12, 22))} if slo else {})}
-        for name in labels
-    ]  # fmt: skip
-    return Instance.from_dict(
-        {
-            "vm_types": [
-                {"name": "s", "capacity": {"cpu": 4}, "price": 1.0, "count": 4, "max_models": 4},
-                {"name": "l", "capacity": {"cpu": 8}, "price": 1.7, "max_models": 5},
-            ],
-            "models": models,
-            "interference": {"kind": "pairwise", "combine": "sum", "slowdown": {"*": pairs}},
-            "objective": {"degradation": 0.4, "slo": "forbid"},
-            "rules": {"apart": [["m0", "m3"], ["m4", "m4"]]} if apart else {},
-        }
-    )
+from tests.test_group_search import ROUNDING, larger_batch, random_prices, reduced, run_of
 
 
 def exchanged(a: State, b: State) -> int:
@@ -50,7 +26,8 @@ def exchanged(a: State, b: State) -> int:
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("seed", range(8))
 def test_descents_end_where_no_exchange_gains(seed: int, slo: bool, apart: bool) -> None:
-    run = run_of(batch_of_pairs(seed, slo=slo, apart=apart))
+    limits = {name for name, limited in (("slo", slo), ("apart", apart)) if limited}
+    run = run_of(larger_batch(seed, "sum", limits))
     assert searchable(run)
     pool = enumerate_groups(run)
     assert pool is not None

@@ -119,7 +119,7 @@ class Annealing:
         for begin, end in shares(run, seconds):
             hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
             if begin >= FORGETTING and not twins:
-                twins = [State._make(array.copy() for array in state) for state in fresh]
+                twins = [copied(state) for state in fresh]
                 forget(fresh)
             self._search(pool, partial(self._move, scale, hot, cold), fresh, len(fresh))
         if twins and min(map(cost_of, fresh)) > cost_of(start):
@@ -205,9 +205,14 @@ def crossed(layout: Layout, one: State, other: State, rng: np.random.Generator) 
     return unmoved(one, slot, vm_type)
 
 
+def copied(state: State) -> State:
+    """Return a copy that can be moved by itself."""
+    return State._make(array.copy() for array in state)
+
+
 def unmoved(state: State, slot: Ints, vm_type: Ints) -> State:
     """Return a copy of a state that begins at another placement and has found none itself."""
-    begun = State._make(array.copy() for array in state)
+    begun = copied(state)
     begun.slot[:], begun.vm_type[:] = slot, vm_type
     forget([begun])
     return begun

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.problem import TOLERANCE
 from placer.solvers.jit import compiled
+from placer.solvers.pair_kernel import holds
 from placer.solvers.pair_types import Found, PairTask
 
 Floats = NDArray[np.float64]
@@ -48,10 +48,8 @@ def consider(
 ) -> None:
     """Take a group as the best where it is, on some VM type; `cost` is without that."""
     for t in range(task.offer.shape[0]):
-        fits = cost + task.offer[t] < best.value[0] and size <= task.most[t]
-        for r in range(load.shape[0]):
-            fits = fits and load[r] <= task.capacity[t, r] + TOLERANCE
-        if fits and may_form(task, group, size):
+        better = cost + task.offer[t] < best.value[0]
+        if better and holds(task, t, load, size) and may_form(task, group, size):
             best.value[0], best.size[0], best.vm_type[0] = cost + task.offer[t], size, t
             best.group[:size] = group[:size]
 
@@ -109,6 +107,16 @@ def add_two(
 
 
 @compiled
+def members_cost(task: PairTask, group: Ints, size: int, beside: Floats) -> float:
+    """Return what the members cost; beside (K,), what each kind costs alone, becomes with them."""
+    cost = 0.0
+    for x in range(size):
+        cost += beside[group[x]]
+        beside += task.pair[group[x]]
+    return cost
+
+
+@compiled
 def fill(
     task: PairTask,
     group: Ints,
@@ -119,10 +127,8 @@ def fill(
     best: Choice,
 ) -> None:
     """Consider a group, and with one more member, or with `wide` two."""
-    cost, beside = 0.0, task.own.copy()
-    for x in range(size):
-        cost += beside[group[x]]
-        beside += task.pair[group[x]]
+    beside = task.own.copy()
+    cost = members_cost(task, group, size, beside)
     if size:
         consider(task, group, size, cost, load, best)
     most = task.most.max()
@@ -155,14 +161,10 @@ def change(
 @compiled
 def settle(task: PairTask, group: Ints, size: int, best: Choice) -> None:
     """Make a group the best so far, at an infinite value where no VM type may hold it."""
-    best.value[0], cost = np.inf, 0.0
-    load = np.zeros(task.demand.shape[1])
+    best.value[0], load = np.inf, np.zeros(task.demand.shape[1])
     for x in range(size):
-        cost += task.own[group[x]]
         load += task.demand[group[x]]
-        for y in range(x):
-            cost += task.pair[group[x], group[y]]
-    consider(task, group, size, cost, load, best)
+    consider(task, group, size, members_cost(task, group, size, task.own.copy()), load, best)
 
 
 @compiled

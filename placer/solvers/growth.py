@@ -72,10 +72,11 @@ class GrowthPricing:
         listed = self._reduced(self._listed, prices, free)
         np.minimum.at(least, self._listed.vm_type, listed)
         found = [self._listed.take(diverse(self._listed.groups, listed, self.batch.kinds))]
-        if self._compiled() and effort < EFFORTS - 1:
+        compiled = self._compiled()
+        if compiled and effort < EFFORTS - 1:
             around = near if near is not None else no_columns()
             found += [self._descended(prices, free, around, effort)]
-        if effort == EFFORTS - 1 or not self._compiled():
+        if effort == EFFORTS - 1 or not compiled:
             width = WIDTHS[min(effort, EFFORTS - 1)]
             types = self._likely(prices) if effort < EFFORTS - 1 else None
             found += [columns for _, columns in self._searched(prices, free, types, width=width)]

@@ -12,6 +12,7 @@ from placer.solvers.pair_search import PairSearch, TypeClass
 from placer.solvers.pair_types import Found
 from placer.solvers.run import Run
 
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 STARTS = 32
@@ -39,17 +40,17 @@ def descend(
     Cuts are not looked at. With `free`, groups cost nothing.
     """
     workers, hurry = max(1, run.options.workers), bool(np.isfinite(run.time_left()))
-    searches = [PairSearch(run, types, prices, free=free) for types in classes]
-    parts = [
-        (search, part[begin : begin + STARTS])
-        for search in searches
-        for part in [_starts(run.batch.kinds, search, near, alone=not wide)]
-        for begin in range(0, len(part), STARTS)
-    ]
+    parts: list[tuple[PairSearch, Floats, Ints]] = []
+    for types in classes:
+        search = PairSearch(run, types, prices, free=free)
+        company = 0.5 * search.task.pair.min(axis=1, initial=np.inf)
+        starts = _starts(run.batch.kinds, search, near, alone=not wide)
+        for begin in range(0, len(starts), STARTS):
+            parts.append((search, company, starts[begin : begin + STARTS]))
     if wide and hurry:  # what there is no time for should not always be the same
         np.random.default_rng(len(near)).shuffle(parts)
 
-    def work(job: tuple[PairSearch, Ints]) -> Columns:
+    def work(job: tuple[PairSearch, Floats, Ints]) -> Columns:
         return no_columns() if run.should_stop() else _descend(*job, wide)
 
     most = WIDE_SECONDS if wide and hurry else np.inf
@@ -71,7 +72,8 @@ def _starts(kinds: int, search: PairSearch, near: Columns, *, alone: bool) -> In
     return starts
 
 
-def _descend(search: PairSearch, starts: Ints, wide: bool) -> Columns:
+def _descend(search: PairSearch, company: Floats, starts: Ints, wide: bool) -> Columns:
+    """Return what comes of these starts; company (K,) as in the kernel's `add_two`."""
     from placer.solvers import descent_kernel as kernel
 
     task, limit = search.task, STEPS * len(starts)
@@ -82,6 +84,5 @@ def _descend(search: PairSearch, starts: Ints, wide: bool) -> Columns:
         size=np.zeros(1, np.int64),
         least=np.array([np.inf]),
     )
-    company = 0.5 * task.pair.min(axis=1, initial=np.inf)
     kernel.descend(task, starts, wide, company, search.rounding, found)
     return search.columns(found)

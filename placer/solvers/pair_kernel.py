@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.problem import TOLERANCE
-from placer.solvers.jit import compiled
+from placer.solvers.jit import compiled, inlined
 from placer.solvers.pair_bounds import bound_each
 from placer.solvers.pair_newcomers import list_newcomers
 from placer.solvers.pair_types import Found, PairTask, Stack
@@ -24,6 +24,15 @@ JOINT_DEPTH = 3
 """Up to this degree what newcomers and their company cost together is worked out."""
 
 DONE, PAUSED, FULL = 0, 1, 2
+
+
+@inlined
+def holds(task: PairTask, t: int, load: Floats, size: int) -> bool:
+    """Return whether VM type `t` has room for this load of so many members."""
+    fits = size <= task.most[t]
+    for r in range(load.shape[0]):
+        fits = fits and load[r] <= task.capacity[t, r] + TOLERANCE
+    return fits
 
 
 @compiled
@@ -37,10 +46,7 @@ def types_that_hold(task: PairTask, load: Floats, size: int, widest: Floats, bas
     widest[:] = -np.inf
     base[:] = np.inf
     for t in range(task.offer.shape[0]):
-        fits = size <= task.most[t]
-        for r in range(load.shape[0]):
-            fits = fits and load[r] <= task.capacity[t, r] + TOLERANCE
-        if fits:
+        if holds(task, t, load, size):
             free = max(free, task.most[t] - size)
             for join in range(1, task.most[t] - size + 1):
                 base[join - 1] = min(base[join - 1], task.room[size + join, t])
@@ -55,11 +61,9 @@ def emit(task: PairTask, stack: Stack, found: Found, size: int, threshold: float
     for x in range(size):
         if task.has_slo and stack.slow[size, x] > task.slack[stack.member[x + 1]] + 1e-12:
             return
+    load = stack.load[size]
     for t in range(task.offer.shape[0]):
-        fits = size <= task.most[t]
-        for r in range(stack.load.shape[1]):
-            fits = fits and stack.load[size, r] <= task.capacity[t, r] + TOLERANCE
-        if not fits:
+        if not holds(task, t, load, size):
             continue
         reduced = task.offer[t] + stack.base[size]
         found.least[0] = min(found.least[0], reduced)
