@@ -2,7 +2,8 @@
 
 `python benchmarks/predictor.py [--data FOLDER] [--only TEXT] [--smoke]` prints one table and
 writes benchmarks/results/predictor.parquet. Figures are percent of the measured slowdown; no run
-is on both sides of a split, and replicas that share one published reading count once.
+is on both sides of a split, and replicas that share one published reading count once. "by mean" are
+the closed-loop runs of our own sets, their slowdowns of the mean time of a request: 1 / throughput.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import machine
 import numpy as np
+from slowdowns import closed_loop, read_by_mean
 
 from placer.interference.evaluate import cross_validate
 from placer.interference.measurements import Measurements, read_measurements
@@ -152,14 +154,26 @@ def show(row: dict[str, Any]) -> str:
     )
 
 
-def data_sets(published: Path) -> Iterator[tuple[str, Path, tuple[Case, ...]]]:
-    """Yield name, folder and cases of each data set that is there; say which are not."""
-    folders = {name: published / name for name in ("parvagpu", "gavel_motivation")}
-    folders |= {f"own {name}": OWN / name for name in ("broad", "complete")}
-    for name, folder in folders.items():
+def closed_loop_by_mean(folder: Path) -> Measurements:
+    """Return the runs of any degree whose replicas all ran back to back, by their mean times."""
+    return closed_loop(read_by_mean(folder), most=np.inf)
+
+
+Reader = Callable[[Path], Measurements]
+
+
+def data_sets(published: Path) -> Iterator[tuple[str, Path, Reader, tuple[Case, ...]]]:
+    """Yield name, folder, reader and cases of each data set that is there; say which are not."""
+    folders: dict[str, tuple[Path, Reader]] = {
+        name: (published / name, read_measurements) for name in ("parvagpu", "gavel_motivation")
+    }
+    for name in ("broad", "complete"):
+        folders[f"own {name}"] = OWN / name, read_measurements
+        folders[f"own {name} by mean"] = OWN / name, closed_loop_by_mean
+    for name, (folder, reader) in folders.items():
         cases = CASES["own" if name.startswith("own") else name]
         if any((folder / f"measurements.{form}").is_file() for form in ("csv", "parquet")):
-            yield name, folder, cases
+            yield name, folder, reader, cases
         else:
             print(f"(skipped {name}: no measurements in {folder.parent.name}/{folder.name})")
 
@@ -188,18 +202,18 @@ def main() -> None:
     print(f"{'data: held out':56} {'rows':>6} {'MAPE %':>7} {'aimed at':>9} {'median %':>8} "
           f"{'additive':>9} {'mean':>7} {'coverage':>9} {'noise':>6} {'seconds':>8}")  # fmt: skip
     rows = []
-    for name, folder, cases in chosen:
+    for name, folder, read, cases in chosen:
         asked = [case for case in cases if options.only in f"{name}: {case.held_out}"]
         for case in asked[:1] if options.smoke else asked:
-            for row in measure(name, read_measurements(folder), case, settings, folds):
+            for row in measure(name, read(folder), case, settings, folds):
                 rows.append(row)
                 print(show(row), flush=True)
     if not chosen:
         print("(a synthetic set stands in)")
-        with tempfile.TemporaryDirectory() as folder:
-            write_synthetic(Path(folder))
+        with tempfile.TemporaryDirectory() as made_up:
+            write_synthetic(Path(made_up))
             case = Case("groups", {"grouping": "mix"})
-            rows = list(measure("SYNTHETIC", read_measurements(folder), case, settings, folds))
+            rows = list(measure("SYNTHETIC", read_measurements(made_up), case, settings, folds))
         print(show(rows[0]))
     if not options.only:
         save(rows, "predictor_smoke" if options.smoke else "predictor")

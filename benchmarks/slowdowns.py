@@ -25,11 +25,11 @@ def every_group(models: list[str], degree: int = DEGREE) -> Iterator[Group]:
         yield from combinations_with_replacement(sorted(models), size)
 
 
-def closed_loop(measurements: Measurements) -> Measurements:
-    """Return the runs of which every replica ran back to back, up to the largest degree."""
+def closed_loop(measurements: Measurements, most: float = DEGREE) -> Measurements:
+    """Return the runs of at most so many replicas of which every one ran back to back."""
     rows = measurements.rows
     opened = rows["rate_rps"].notna().groupby(rows["run"]).transform("any")
-    return replace(measurements, rows=rows[~opened & (rows["degree"] <= DEGREE)])
+    return replace(measurements, rows=rows[~opened & (rows["degree"] <= most)])
 
 
 def read_by_mean(folder: Path) -> Measurements:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.annealing_layout import Layout
 from placer.solvers.annealing_types import State
-from placer.solvers.run import Run
+from placer.solvers.run import Assignment, Run
 
 Ints = NDArray[np.int64]
 
@@ -45,6 +46,9 @@ CHUNKS, ROUNDS = 25, 8
 STALE, KEPT = 5, 0.5
 """After so many rounds without better parents, which share of them stays beside new ones."""
 
+CALMER, CALMEST = 0.5, 0.125
+"""What becomes of the temperatures of children after a round without better ones, at the least."""
+
 LONGER = 2.0
 """With so many times the time of before all parents are new: hasty ones are too much alike."""
 
@@ -66,6 +70,16 @@ class Annealing:
         self._parents: list[State] = []
         self._horizon = 0.0
         self._seconds = 1.0  # that a chunk takes, all workers together
+        self._calm = 1.0  # what temperatures of children are multiplied by
+        self._adopted: list[tuple[float, Assignment]] = []
+        self._waiting: list[Assignment] = []
+
+    def adopt(self, placement: Assignment) -> None:
+        """Let a placement that another search found be a parent, where it is a good one."""
+        cost = self._run.objective_of(placement)
+        if cost is not None:
+            self._adopted = sorted([*self._adopted, (cost, placement)], key=itemgetter(0))[:PARENTS]
+            self._waiting.append(placement)
 
     def improve(self, seconds: float) -> bool:
         """Search for about these seconds (a fixed number of moves without a limit).
@@ -79,13 +93,20 @@ class Annealing:
             if not self._parents or (hurry and seconds > LONGER * self._horizon):
                 self._parents, self._horizon = [], seconds
                 self._renew(pool, scale, FIRST_SHARE * seconds)
+                self._waiting = [placement for _, placement in self._adopted]
+            for placement in self._waiting:
+                self._join(self._layout.state(scale, placement))
+            self._waiting = []
             while not run.should_stop() and (hurry or rounds < ROUNDS):
                 share = (run.seconds() - began) / seconds if hurry else rounds / ROUNDS
                 if share >= JOINING and not joined:
                     joined = True
-                    self._join(scale)
-                stale = 0 if self._breed(pool, scale, self._chunks(seconds)) else stale + 1
+                    self._join(self._layout.state(scale))
+                better = self._breed(pool, scale, self._chunks(seconds))
+                stale = 0 if better else stale + 1
                 rounds += 1
+                if not better:
+                    self._calm = max(CALMEST, self._calm * CALMER)
                 if stale == STALE:
                     stale = 0
                     self._renew(pool, scale, FIRST_SHARE * seconds)
@@ -97,11 +118,12 @@ class Annealing:
             return CHUNKS
         return max(1, round(FIRST_SHARE * seconds / (self._seconds * len(self._parents))))
 
-    def _join(self, scale: float) -> None:
-        """Let the best placement known take the place of the worst parent."""
-        best, parents = self._layout.state(scale), self._parents
-        if differs(best, parents):
-            parents[max(range(len(parents)), key=lambda x: cost_of(parents[x]))] = best
+    def _join(self, state: State) -> None:
+        """Let a placement take the place of the worst parent, where it is a better one."""
+        parents = self._parents
+        worst = max(range(len(parents)), key=lambda x: cost_of(parents[x]))
+        if cost_of(state) < cost_of(parents[worst]) and differs(state, parents):
+            parents[worst] = state
 
     def _renew(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> None:
         """Cool new parents within these seconds; the best of the old ones stay.
@@ -109,7 +131,7 @@ class Annealing:
         What they found while hot, twins of the placement they began from, counts only where none
         has come as far as that one in the time there is.
         """
-        run, layout = self._run, self._layout
+        run, layout, self._calm = self._run, self._layout, 1.0
         number = max(PARENTS, 2 * run.options.workers) if np.isfinite(seconds) else PARENTS
         number = min(number, layout.most_states())
         known = sorted(self._parents, key=cost_of)[: int(KEPT * number)]
@@ -161,7 +183,7 @@ class Annealing:
         rng = np.random.default_rng(seed)
         warm = rng.uniform(*WARM)
         for x, own in enumerate(seeds(rng, chunks)):
-            hot, cold = (scale * temperature(warm, y / chunks) for y in (x, x + 1))
+            hot, cold = (self._calm * scale * temperature(warm, y / chunks) for y in (x, x + 1))
             self._move(scale, hot, cold, state, own)
 
     def _move(self, scale: float, hot: float, cold: float, state: State, seed: int) -> None:

@@ -144,23 +144,25 @@ class Layout:
         members = abs((self._run.objective or 0.0) - spent)
         return max(spent, (spent + members) / 2.0, 1e-9) / count
 
-    def state(self, scale: float) -> State:
-        """Return the best placement as a state of the search."""
-        task, best = self.task, self._run.best or {}
+    def state(self, scale: float, placement: Assignment | None = None) -> State:
+        """Return a placement, the best one where none is given, as a state of the search."""
+        task = self.task
+        chosen = placement if placement is not None else self._run.best or {}
         n, (classes, kinds, resources) = len(task.kind), task.demand.shape
         slots = n + 2
         place = {int(t): number for number, t in enumerate(self._types)}
         waiting = [np.flatnonzero(task.kind == k).tolist() for k in range(kinds)]
         slot, vm_type = np.full(n, slots - 1), np.full(slots, -1)
         s = 0
-        for (t, group), count in best.items():
+        for (t, group), count in chosen.items():
             for _ in range(count):
                 vm_type[s] = place[t]
                 for k in group:
                     slot[waiting[k].pop()] = s
                 s += 1
         wide = int(task.most.max()) + 1
-        objective = np.inf if self._run.objective is None else self._run.objective
+        objective = self._run.objective_of(chosen)
+        best = np.inf if objective is None else objective
         return State(
             slot=slot,
             vm_type=vm_type,
@@ -181,7 +183,7 @@ class Layout:
             change=np.zeros(n),
             best_slot=slot.copy(),
             best_type=vm_type.copy(),
-            now=np.array([0.0, OVERLOAD * scale, objective, 0.0, 0.0, 0.0, 0.0]),
+            now=np.array([0.0, OVERLOAD * scale, best, 0.0, 0.0, 0.0, 0.0]),
         )
 
     def most_states(self) -> int:

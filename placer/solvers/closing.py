@@ -17,6 +17,7 @@ from placer.errors import ConsistencyError
 from placer.solvers.annealing import Annealing
 from placer.solvers.annealing_layout import annealable
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
+from placer.solvers.diving import dive
 from placer.solvers.improving import Improving
 from placer.solvers.integer_program import Backend, IntegerProgram, IntegerResult
 from placer.solvers.linear_bound import Leaf, LinearBound, Parts
@@ -36,6 +37,9 @@ SHRINKAGE = 0.75
 
 KEPT_OPEN = 4
 """How many VMs of each column rounding down leaves for the integer master to decide."""
+
+FIRST_EFFORT = 0.25
+"""Of what a search without proof may take, what each takes at first; twice as much in vain."""
 
 STEPS = 4
 """Searches for a better placement in a row before wider columns are looked at."""
@@ -85,6 +89,12 @@ class Closing:
         elif result.bound is not None:
             run.raise_bound(min(result.bound, before))
 
+    def dive(self, linear: LinearBound) -> None:
+        """Dive from the linear master's columns; annealing may go on from where that ends."""
+        dived = dive(self.run, self.rows, linear.columns)
+        if annealing := self.annealing():
+            annealing.adopt(dived.placement)
+
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
         run = self.run
@@ -92,7 +102,7 @@ class Closing:
         rounded = large and not self._few_may_help(pricing, linear)
         if rounded:
             self._near_linear(linear)
-        effort = share_of(run)
+        effort = FIRST_EFFORT * share_of(run)
         while not run.should_stop():
             window = self._ceiling() - linear.bound
             parts = self._all_that_may_help(pricing, linear)
@@ -192,7 +202,7 @@ class Closing:
             self._too_hard = linear.bound
             return False
         for cutoff in listing.cutoffs(NARROW_FROM):
-            if run.bound is not None and cutoff <= run.bound:
+            if run.bound is not None and settled(cutoff) <= run.bound:
                 continue
             if run.should_stop() or cutoff >= min(self._too_hard, before):
                 return False
@@ -217,7 +227,7 @@ class Closing:
         The bound rises to that placement, or to the cutoff where there is none.
         """
         run, complete = self.run, True
-        bounds = [cutoff - 1e-9 * abs(cutoff)] if np.isfinite(cutoff) else []
+        bounds = [settled(cutoff)] if np.isfinite(cutoff) else []
         for leaf, groups in parts:
             ceiling = min(cutoff, self._ceiling())
             result = self._integer(groups, improved=improved, cutoff=ceiling, leaf=leaf)
@@ -325,6 +335,11 @@ class Closing:
         if result.values is not None:
             offer(result.values)
         return result
+
+
+def settled(cutoff: float) -> float:
+    """Return the bound there is once no placement costs less than `cutoff`, rounding included."""
+    return cutoff - 1e-9 * abs(cutoff)
 
 
 def groups_in(parts: Parts) -> int:

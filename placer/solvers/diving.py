@@ -1,12 +1,14 @@
 """A placement dived for along the linear master: fix what it nearly uses whole, solve again.
 
 After each fixing the groups are priced anew for the replicas that are left, since the columns at
-hand overlap with those already placed (restricted master dives, Sadykov et al. 2019).
+hand overlap with those already placed (restricted master dives, Sadykov et al. 2019). Its end,
+where a dive loses most, is then filled anew by the exact group master.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,8 @@ from placer.solvers.greedy import Plan, by_size, construct
 from placer.solvers.group_costs import most_members
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.master import Rows
-from placer.solvers.run import Run, within_limits
+from placer.solvers.refilling import Hole, refilled
+from placer.solvers.run import Assignment, Run, replicas_placed, within_limits
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -42,15 +45,27 @@ FEW_REPLICAS = 2_000
 FEW_TYPES = 12
 """With more VM types, groups are grown on those alone that the linear master uses."""
 
+END, END_SHARE = 60, 0.3
+"""So many replicas are placed anew in the end, by groups that are dearer than they are worth by at
+most this share of what the whole end is."""
 
-def dive(run: Run, rows: Rows, columns: Columns, rng: np.random.Generator | None = None) -> Columns:
-    """Offer the placement that a dive from `columns` ends in; return the columns it added.
+
+@dataclass(frozen=True)
+class Dived:
+    """The columns that a dive added, and the placement it ended in, which may lack replicas."""
+
+    columns: Columns
+    placement: Assignment
+
+
+def dive(run: Run, rows: Rows, columns: Columns, rng: np.random.Generator | None = None) -> Dived:
+    """Offer the placement that a dive from `columns` ends in.
 
     With `rng` it fixes columns in an order that is partly random.
     """
     dived = _Dive(run, rows, columns, rng)
-    dived.descend()
-    return dived.columns.take(np.arange(len(columns), len(dived.columns)))
+    placement = dived.descend()
+    return Dived(dived.columns.take(np.arange(len(columns), len(dived.columns))), placement)
 
 
 class _Dive:
@@ -69,12 +84,15 @@ class _Dive:
         self._add_to_master(columns)
         self._lp.charge(10.0 * float(np.abs(columns.cost).max(initial=1.0)))
 
-    def descend(self) -> None:
+    def descend(self) -> Assignment:
         """Fix columns until nothing is left, then place what found no column greedily."""
+        end: tuple[Assignment, Prices] | None = None
         while self.left.any() and not self.run.should_stop():
             values = self._solved()
             if values is None:
                 break
+            if end is None and self.left.sum() <= END:
+                end = assignment_of(self.columns, self.fixed), self._prices
             if not self._fix(values):
                 break
             self._restrict()
@@ -82,7 +100,23 @@ class _Dive:
         fleet = Fleet(self.run.batch, memo)
         fleet.load(assignment_of(self.columns, self.fixed))
         plan = Plan(by_size(self.run.batch))
-        self.run.offer(construct(self.run, plan, memo, fleet).assignment())
+        placement = construct(self.run, plan, memo, fleet).assignment()
+        self.run.offer(placement)
+        return placement if end is None else self._mended(placement, *end)
+
+    def _mended(self, placement: Assignment, before: Assignment, prices: Prices) -> Assignment:
+        """Return `placement`, what it has beyond that of `before` placed anew, and offer that."""
+        run, batch = self.run, self.run.batch
+        kept = Counter(placement) & Counter(before)
+        hole = Hole(Counter(placement) - kept, batch.replicas - replicas_placed(batch, kept))
+        complete = run.objective_of(placement) is not None
+        if batch.together or not complete or not hole.vms or hole.replicas.sum() > 2 * END:
+            return placement
+        found = refilled(run, self._ground, placement, hole, prices, END_SHARE)
+        if found is None:
+            return placement
+        run.offer(found)
+        return found
 
     def _solved(self) -> Floats | None:
         """Return the master's values once groups were priced for what is left, None if stopped."""
@@ -92,15 +126,19 @@ class _Dive:
             if solved is None:
                 return None
             value, duals, _ = solved
+            self._prices = self.rows.prices(duals)
             values = self._lp.values()[self._others :]
             if before - value <= WORTH * abs(value):
                 return values
             before = value
             used = np.unique(self.columns.vm_type[values > 1e-6])
-            if not self._price(self.rows.prices(duals), used):
+            if not self._price(self._prices, used):
                 return values
         solved = self._lp.solve(self.run)
-        return None if solved is None else self._lp.values()[self._others :]
+        if solved is None:
+            return None
+        self._prices = self.rows.prices(solved[1])
+        return self._lp.values()[self._others :]
 
     def _fix(self, values: Floats) -> int:
         """Fix the whole part of `values`, and the columns nearest to whole; return how many VMs."""

@@ -15,7 +15,6 @@ from placer.solvers.closing import Closing, share_of, take_infeasible
 from placer.solvers.column_generation import ColumnGeneration
 from placer.solvers.columns import Columns
 from placer.solvers.count_branching import branch
-from placer.solvers.diving import dive
 from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
 from placer.solvers.greedy import Greedy
 from placer.solvers.growth import GrowthPricing
@@ -113,7 +112,7 @@ class Groups:
             if pool is None and linear.converged:
                 run.enter("diving again")
                 with run.at_most(DIVE_SHARE * run.time_left()):
-                    dive(run, rows, linear.columns)
+                    closing.dive(linear)
             closing.close(pricing, linear)
         elif run.best is not None:
             run.enter("neighbourhoods")
@@ -158,7 +157,7 @@ class Groups:
             return False
         run.enter("diving")
         with run.at_most(DIVE_SHARE * run.time_left()):
-            dive(run, rows, linear.columns)
+            closing.dive(linear)
         run.promising.update(dict.fromkeys(linear.columns.states()))
         if not np.isfinite(run.time_left()) or run.should_stop():
             return False

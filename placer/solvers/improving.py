@@ -100,7 +100,12 @@ class Improving:
         while not run.should_stop():
             start = join([self.linear.columns, self._incumbent()])
             part = parts[min(int(self._rng.geometric(NEXT_PART)), len(parts)) - 1]
-            self._dived.append(dive(run, part.rows(self._rows), start, self._rng))
+            dived = dive(run, part.rows(self._rows), start, self._rng)
+            self._dived.append(dived.columns)
+            if self._annealing:
+                self._annealing.adopt(dived.placement)
+                if "annealing" not in self._untried:
+                    self._untried.insert(0, "annealing")
             while sum(map(len, self._dived)) > DIVED:
                 self._dived.pop(0)
             if not np.isfinite(seconds):

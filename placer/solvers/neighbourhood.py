@@ -10,19 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.backend_highs import solve_with_highs
-from placer.solvers.batch import UNLIMITED, Batch
-from placer.solvers.columns import Columns, Prices, TogetherIndex, assignment_of, columns_of, join
+from placer.solvers.columns import Prices, columns_of
 from placer.solvers.frontier import Ground
-from placer.solvers.group_search import GroupSearch
-from placer.solvers.master import Rows, integer_master
-from placer.solvers.pricing import lowest
-from placer.solvers.run import Run, State, holds, replicas_placed, state_costs, vms_used
+from placer.solvers.refilling import Hole, refilled
+from placer.solvers.run import Run, State, holds, replicas_placed, state_costs
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,16 +27,6 @@ FIRST_SIZE = 14
 """Replicas of the first neighbourhoods."""
 
 LARGEST_SIZE = 80
-GROUPS = 6_000
-"""The most groups that one repair chooses from."""
-
-WIDTH = 60
-"""Groups grown from each kind where there are too many to list."""
-
-SPARE = 0.15
-"""What part of their cost VMs could give up, where no prices say it."""
-
-REPAIR_SECONDS = 3.0
 QUICK_SECONDS = 0.25
 """A repair that is done sooner makes the next neighbourhoods larger."""
 
@@ -71,14 +57,6 @@ class Ways:
         """Take note of whether the way has gained."""
         now = self.score.get(name, 1.0)
         self.score[name] = max(0.1, MEMORY * now + (1.0 - MEMORY) * (4.0 if gained else 0.0))
-
-
-@dataclass(frozen=True)
-class Hole:
-    """What a neighbourhood frees: VMs by content, and replicas (K,), those unplaced included."""
-
-    vms: Counter[State]
-    replicas: Ints
 
 
 class Neighbourhoods:
@@ -153,38 +131,8 @@ class Neighbourhoods:
     def _close(self, hole: Hole) -> bool:
         run = self.run
         assert run.best is not None
-        rest = Counter(run.best)
-        rest.subtract(hole.vms)
-        batch = left_of(run.batch, hole.replicas, rest)
-        columns = self._groups(batch, hole)
-        if columns is None or len(columns) <= len(hole.vms):
-            return False
-        rows = Rows(batch)
-        program = integer_master(rows, columns, hole.vms)
-        with run.at_most(REPAIR_SECONDS):
-            result = solve_with_highs(program, run)
-        if result.values is None:
-            return False
-        for state, count in assignment_of(columns, result.values[: len(columns)]).items():
-            rest[state] += count
-        return run.offer(rest)
-
-    def _groups(self, batch: Batch, hole: Hole) -> Columns | None:
-        """Return groups of the freed replicas that could be part of a better placement."""
-        run = self.run
-        used = columns_of(run.costs, list(hole.vms))
-        counts = np.array(list(hole.vms.values()), dtype=float)
-        if self.prices is None:
-            prices, spare = shared_cost(used, batch), SPARE * float(np.abs(used.cost) @ counts)
-        else:
-            prices = replace(self.prices, together=np.zeros(0))
-            spare = float((used.cost - prices.worth(used)) @ counts)
-        ground = replace(self._ground, batch=batch, together=TogetherIndex(batch))
-        found = _collected(ground, prices, spare + 1e-9 * (1.0 + abs(spare)))
-        if run.should_stop():
-            return None
-        states = list(dict.fromkeys([*found.states(), *hole.vms]))
-        return found if len(states) == len(found) else columns_of(run.costs, states)
+        found = refilled(run, self._ground, run.best, hole, self.prices)
+        return found is not None and run.offer(found)
 
     def _random(self, states: list[State], counts: Floats) -> Ints:
         return self._weighted(np.ones(len(states)), counts)
@@ -230,41 +178,3 @@ class Neighbourhoods:
         weight = np.exp(SKEW * rank / max(1, len(rank) - 1)) if np.ptp(badness) > 0 else 1.0
         keys = np.log(self._rng.random(len(badness))) / (weight * np.sqrt(counts))
         return np.argsort(-keys, kind="stable")
-
-
-def left_of(batch: Batch, replicas: Ints, rest: Counter[State]) -> Batch:
-    """Return what `batch` leaves to `replicas` (K,) beside the VMs of `rest`."""
-    used = vms_used(batch, rest)
-    limited = batch.count < UNLIMITED
-    return replace(
-        batch,
-        replicas=replicas,
-        count=np.where(limited, batch.count - used, batch.count),
-        max_vms=batch.max_vms if batch.max_vms >= UNLIMITED else batch.max_vms - int(used.sum()),
-        max_price=batch.max_price - float(used @ batch.price),
-        together=[],
-    )
-
-
-def shared_cost(columns: Columns, batch: Batch) -> Prices:
-    """Return prices at which each group is worth what it costs, shared by its members."""
-    total, times = np.zeros(batch.kinds + 1), np.zeros(batch.kinds + 1)
-    members = columns.groups >= 0
-    share = columns.cost / np.maximum(members.sum(axis=1), 1)
-    np.add.at(total, columns.groups, share[:, None] * members)
-    np.add.at(times, columns.groups, members)
-    kind = (total / np.maximum(times, 1))[:-1]
-    return Prices(kind, np.zeros(batch.types), np.zeros(0), 0.0)
-
-
-def _collected(ground: Ground, prices: Prices, window: float) -> Columns:
-    """Return the groups of reduced cost at most `window`, of too many the likeliest."""
-    parts: list[Columns] = []
-    for t in np.flatnonzero(ground.batch.vms_possible() > 0).tolist():
-        search = GroupSearch(ground, t, prices)
-        if not search.collect(window, GROUPS):
-            search = GroupSearch(ground, t, prices)
-            search.seed(WIDTH, window)
-        parts.append(search.columns(limited=False))
-    found = join(parts)
-    return found.take(lowest(found.cost - prices.worth(found), GROUPS))
