@@ -330,6 +330,46 @@ def test_parents_that_breed_nothing_better_make_room_for_new_ones(
     assert len(search._parents) == annealing.PARENTS
 
 
+def test_children_begin_cooler_after_each_round_without_better_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(annealing, "ROUNDS", annealing.STALE)
+    search = Annealing(run_of(crowded(5)))
+    better = iter([False, True, False, False, False])
+    calm = []
+
+    def breed(*_: object) -> bool:
+        calm.append(search._calm)
+        return next(better)
+
+    search._breed = breed  # type: ignore[method-assign]
+    search.improve(np.inf)
+    assert calm == [1.0, 0.5, 0.5, 0.25, annealing.CALMEST]
+
+
+def test_what_another_search_found_takes_the_place_of_the_worst_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(annealing, "ROUNDS", 0)
+    run = run_of(crowded(5))
+    greedy, first = run.best, run.objective
+    assert greedy is not None
+    assert first is not None
+    search = Annealing(run)
+    search.improve(np.inf)
+    before = list(search._parents)
+    assert max(map(annealing.cost_of, before)) < first
+    search.adopt(greedy)
+    search.improve(np.inf)
+    assert all(x is y for x, y in zip(search._parents, before, strict=True))
+    for number, state in enumerate(before):
+        state.now[2] += first + number
+    search.adopt(greedy)
+    search.improve(np.inf)
+    assert all(x is y for x, y in zip(search._parents[:-1], before[:-1], strict=True))
+    assert annealing.cost_of(search._parents[-1]) == first
+
+
 @pytest.mark.parametrize(("workers", "parents"), [(2, annealing.PARENTS), (8, 16)])
 def test_a_search_with_a_clock_breeds_from_more_where_workers_are_many(
     workers: int, parents: int

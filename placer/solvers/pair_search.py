@@ -129,7 +129,7 @@ class PairPrices:
         self.offer = price - prices.vm_type[types.types]
         own = types.lone[kinds] * paid - prices.kind[kinds]
         pair = types.pair[np.ix_(kinds, kinds)]
-        pair = np.where(np.isinf(pair), BANNED, pair * paid)
+        pair = np.where(np.isinf(pair), BANNED, pair if paid else 0.0)
         value = own + least_company(pair, times, int(self.most.max()))
         self.rates = room_rates(value, demand, times, self.capacity, self.most, self.offer)
         order = np.argsort(value + demand @ self.rates, kind="stable")

@@ -57,8 +57,8 @@ def refilled(
     rest.subtract(hole.vms)
     batch = left_of(run.batch, hole.replicas, rest)
     columns = _groups(run, ground, batch, hole, prices, share)
-    if columns is None or len(columns) <= len(hole.vms):
-        return None
+    if columns is None or (len(columns) <= len(hole.vms) and hole.replicas.max() <= 1):
+        return None  # each replica is one of a kind: nothing to choose from
     program = integer_master(Rows(batch), columns, hole.vms)
     with run.at_most(REPAIR_SECONDS):
         result = solve_with_highs(program, run)
