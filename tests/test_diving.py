@@ -29,10 +29,12 @@ def dived(instance: Instance) -> tuple[Run, Dived] | None:
     return run, dive(run, rows, linear.columns)
 
 
-@pytest.mark.parametrize("end", [0, 3, 60])
+@pytest.mark.parametrize("ends", [(), (3,), (2, 4), (60, 100)])
 @pytest.mark.parametrize("seed", range(30))
-def test_a_dive_keeps_every_rule(seed: int, end: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diving, "END", end)
+def test_a_dive_keeps_every_rule(
+    seed: int, ends: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diving, "ENDS", ends)
     instance = random_instance(seed, max_replicas=6)
     found = dived(instance)
     if found is None:
@@ -48,7 +50,7 @@ def test_where_the_whole_dive_is_its_end_the_optimum_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Groups may cost as much beyond their worth as the dive's whole placement: none is missed."""
-    monkeypatch.setattr(diving, "END_SHARE", 1.0)
+    monkeypatch.setattr(diving, "END_SHARE", np.inf)
     better = compared = 0
     for seed in range(60):
         instance = random_instance(seed, max_replicas=7, interference="pairwise")
@@ -60,7 +62,7 @@ def test_where_the_whole_dive_is_its_end_the_optimum_is_found(
         assert found[0].objective == pytest.approx(optimum[0], abs=1e-6)
         compared += 1
         with monkeypatch.context() as without:
-            without.setattr(diving, "END", 0)
+            without.setattr(diving, "ENDS", ())
             other = dived(instance)
         assert other is not None
         better += other[0].objective is None or other[0].objective > optimum[0] + 1e-6

@@ -131,7 +131,8 @@ class Annealing:
         What they found while hot, twins of the placement they began from, counts only where none
         has come as far as that one in the time there is.
         """
-        run, layout, self._calm = self._run, self._layout, 1.0
+        run, layout = self._run, self._layout
+        self._calm = 1.0
         number = max(PARENTS, 2 * run.options.workers) if np.isfinite(seconds) else PARENTS
         number = min(number, layout.most_states())
         known = sorted(self._parents, key=cost_of)[: int(KEPT * number)]

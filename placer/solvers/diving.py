@@ -2,7 +2,7 @@
 
 After each fixing the groups are priced anew for the replicas that are left, since the columns at
 hand overlap with those already placed (restricted master dives, Sadykov et al. 2019). Its end,
-where a dive loses most, is then filled anew by the exact group master.
+where a dive loses most, is then filled anew by the exact group master, and then more of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from placer.solvers.greedy import Plan, by_size, construct
 from placer.solvers.group_costs import most_members
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.master import Rows
-from placer.solvers.refilling import Hole, refilled
+from placer.solvers.refilling import GROUPS, REPAIR_SECONDS, Hole, refilled
 from placer.solvers.run import Assignment, Run, replicas_placed, within_limits
 
 Floats = NDArray[np.float64]
@@ -45,9 +45,24 @@ FEW_REPLICAS = 2_000
 FEW_TYPES = 12
 """With more VM types, groups are grown on those alone that the linear master uses."""
 
-END, END_SHARE = 60, 0.3
-"""So many replicas are placed anew in the end, by groups that are dearer than they are worth by at
-most this share of what the whole end is."""
+ENDS = (60, 100, 150)
+"""So many replicas are placed anew in the end, then so many, ..."""
+
+END_SHARE = 18.0
+"""A group for that is dearer than it is worth by at most this share, over the size of the end, of
+what the whole end is."""
+
+END_GROUPS, END_SECONDS, END_TIME = 1_500, 10.0, 0.03
+"""For ends after the first: the most groups, and the most time, also as a share of what is left."""
+
+
+@dataclass(frozen=True)
+class End:
+    """Where so many replicas or fewer were left: what was placed, and the master's prices."""
+
+    size: int
+    before: Assignment
+    prices: Prices
 
 
 @dataclass(frozen=True)
@@ -86,13 +101,14 @@ class _Dive:
 
     def descend(self) -> Assignment:
         """Fix columns until nothing is left, then place what found no column greedily."""
-        end: tuple[Assignment, Prices] | None = None
+        ends: list[End] = []
         while self.left.any() and not self.run.should_stop():
             values = self._solved()
             if values is None:
                 break
-            if end is None and self.left.sum() <= END:
-                end = assignment_of(self.columns, self.fixed), self._prices
+            size = min((end for end in ENDS if end >= self.left.sum()), default=np.inf)
+            if size < (ends[-1].size if ends else np.inf):
+                ends.append(End(int(size), assignment_of(self.columns, self.fixed), self._prices))
             if not self._fix(values):
                 break
             self._restrict()
@@ -100,19 +116,26 @@ class _Dive:
         fleet = Fleet(self.run.batch, memo)
         fleet.load(assignment_of(self.columns, self.fixed))
         plan = Plan(by_size(self.run.batch))
-        placement = construct(self.run, plan, memo, fleet).assignment()
+        placement: Assignment = construct(self.run, plan, memo, fleet).assignment()
         self.run.offer(placement)
-        return placement if end is None else self._mended(placement, *end)
-
-    def _mended(self, placement: Assignment, before: Assignment, prices: Prices) -> Assignment:
-        """Return `placement`, what it has beyond that of `before` placed anew, and offer that."""
-        run, batch = self.run, self.run.batch
-        kept = Counter(placement) & Counter(before)
-        hole = Hole(Counter(placement) - kept, batch.replicas - replicas_placed(batch, kept))
-        complete = run.objective_of(placement) is not None
-        if batch.together or not complete or not hole.vms or hole.replicas.sum() > 2 * END:
+        if self.run.batch.together or self.run.objective_of(placement) is None:
             return placement
-        found = refilled(run, self._ground, placement, hole, prices, END_SHARE)
+        for end in reversed(ends):
+            placement = self._mended(placement, end)
+        return placement
+
+    def _mended(self, placement: Assignment, end: End) -> Assignment:
+        """Return `placement` with what it has beyond that before its end placed anew; offer it."""
+        run, batch = self.run, self.run.batch
+        kept = Counter(placement) & Counter(end.before)
+        hole = Hole(Counter(placement) - kept, batch.replicas - replicas_placed(batch, kept))
+        if not hole.vms or hole.replicas.sum() > 2 * end.size or run.should_stop():
+            return placement
+        limits: tuple[int, float] = GROUPS, REPAIR_SECONDS
+        if end.size > ENDS[0]:
+            limits = END_GROUPS, min(END_SECONDS, END_TIME * run.time_left())
+        share = min(1.0, END_SHARE / end.size)
+        found = refilled(run, self._ground, placement, hole, end.prices, share, *limits)
         if found is None:
             return placement
         run.offer(found)

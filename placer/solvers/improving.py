@@ -23,8 +23,8 @@ from placer.solvers.run import Run
 LONG = 1_000_000
 """Rounds of a local search that a clock ends."""
 
-LONGER = 4.0
-"""How much longer than other searches annealing goes on: it finds more in one go than in two."""
+LONGER = ("annealing", "diving again"), 4.0
+"""Searches that find more in one go than in two, and how much longer than others they go on."""
 
 DIVED = 40_000
 """Columns of dives that are kept, the last ones."""
@@ -66,15 +66,12 @@ class Improving:
         self._untried = [*list(self._searches)[1:], *self._searches]
 
     def step(self, seconds: float) -> bool:
-        """Let one search run for about these seconds; return whether that gained.
-
-        Annealing runs LONGER.
-        """
+        """Let one search run for about these seconds, some LONGER; return whether that gained."""
         run = self._run
         before = run.objective
         name = self._untried.pop(0) if self._untried else self._ways.choose()
         run.enter(name)
-        seconds *= LONGER if name == "annealing" else 1.0
+        seconds *= LONGER[1] if name in LONGER[0] else 1.0
         with run.at_most(seconds):
             self._searches[name](min(seconds, run.time_left()))
         gained = run.objective != before

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 GROUPS = 6_000
-"""The most groups that one repair chooses from."""
+"""The most groups that a repair mostly chooses from."""
 
 WIDTH = 60
 """Groups grown from each kind where there are too many to list."""
@@ -47,20 +47,23 @@ def refilled(
     hole: Hole,
     prices: Prices | None,
     share: float = 1.0,
+    most: int = GROUPS,
+    seconds: float = REPAIR_SECONDS,
 ) -> Assignment | None:
     """Return `placement` with its hole filled at the least cost, None where no way was found.
 
     No VM of the hole may be there for a together rule. With `prices` only groups go into the
-    master that are dearer than they are worth by at most this `share` of what the whole hole is.
+    master that are dearer than they are worth by at most this `share` of what the whole hole is;
+    of too many the `most` promising ones.
     """
     rest = Counter(placement)
     rest.subtract(hole.vms)
     batch = left_of(run.batch, hole.replicas, rest)
-    columns = _groups(run, ground, batch, hole, prices, share)
+    columns = _groups(run, ground, batch, hole, prices, share, most)
     if columns is None or (len(columns) <= len(hole.vms) and hole.replicas.max() <= 1):
         return None  # each replica is one of a kind: nothing to choose from
     program = integer_master(Rows(batch), columns, hole.vms)
-    with run.at_most(REPAIR_SECONDS):
+    with run.at_most(seconds):
         result = solve_with_highs(program, run)
     if result.values is None:
         return None
@@ -84,7 +87,13 @@ def left_of(batch: Batch, replicas: Ints, rest: Counter[State]) -> Batch:
 
 
 def _groups(
-    run: Run, ground: Ground, batch: Batch, hole: Hole, prices: Prices | None, share: float
+    run: Run,
+    ground: Ground,
+    batch: Batch,
+    hole: Hole,
+    prices: Prices | None,
+    share: float,
+    most: int,
 ) -> Columns | None:
     """Return groups of the freed replicas that could be part of a better placement."""
     used = columns_of(run.costs, list(hole.vms))
@@ -95,7 +104,7 @@ def _groups(
         prices = replace(prices, together=np.zeros(0))
         spare = share * float((used.cost - prices.worth(used)) @ counts)
     ground = replace(ground, batch=batch, together=TogetherIndex(batch))
-    found = _collected(ground, prices, spare + 1e-9 * (1.0 + abs(spare)))
+    found = _collected(ground, prices, spare + 1e-9 * (1.0 + abs(spare)), most)
     if run.should_stop():
         return None
     states = list(dict.fromkeys([*found.states(), *hole.vms]))
@@ -113,14 +122,14 @@ def _shared_cost(columns: Columns, batch: Batch) -> Prices:
     return Prices(kind, np.zeros(batch.types), np.zeros(0), 0.0)
 
 
-def _collected(ground: Ground, prices: Prices, window: float) -> Columns:
-    """Return the groups of reduced cost at most `window`, of too many the likeliest."""
+def _collected(ground: Ground, prices: Prices, window: float, most: int) -> Columns:
+    """Return the groups of reduced cost at most `window`, of too many the `most` likely."""
     parts: list[Columns] = []
     for t in np.flatnonzero(ground.batch.vms_possible() > 0).tolist():
         search = GroupSearch(ground, t, prices)
-        if not search.collect(window, GROUPS):
+        if not search.collect(window, most):
             search = GroupSearch(ground, t, prices)
             search.seed(WIDTH, window)
         parts.append(search.columns(limited=False))
     found = join(parts)
-    return found.take(lowest(found.cost - prices.worth(found), GROUPS))
+    return found.take(lowest(found.cost - prices.worth(found), most))
