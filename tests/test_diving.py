@@ -70,7 +70,7 @@ def test_where_the_whole_dive_is_its_end_the_optimum_is_found(
     assert better  # else the dives alone had found all of these
 
 
-def test_what_a_dive_adds_is_not_among_what_it_began_with() -> None:
+def test_what_a_dive_adds_can_be_used() -> None:
     found = dived(random_instance(3, max_replicas=7, kinds=4, interference="pairwise"))
     assert found is not None
     assert len(found[1].columns.groups) == len(found[1].columns.cost)

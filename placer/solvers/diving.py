@@ -145,23 +145,27 @@ class _Dive:
         """Return the master's values once groups were priced for what is left, None if stopped."""
         before = np.inf
         for _ in range(ROUNDS if self.run.batch.total_replicas <= FEW_REPLICAS else 1):
-            solved = self._lp.solve(self.run)
+            solved = self._optimum()
             if solved is None:
                 return None
-            value, duals, _ = solved
-            self._prices = self.rows.prices(duals)
-            values = self._lp.values()[self._others :]
+            value, values = solved
             if before - value <= WORTH * abs(value):
                 return values
             before = value
             used = np.unique(self.columns.vm_type[values > 1e-6])
             if not self._price(self._prices, used):
                 return values
+        solved = self._optimum()
+        return None if solved is None else solved[1]
+
+    def _optimum(self) -> tuple[float, Floats] | None:
+        """Return the master's least value and where it is, and note its prices; None if stopped."""
         solved = self._lp.solve(self.run)
         if solved is None:
             return None
-        self._prices = self.rows.prices(solved[1])
-        return self._lp.values()[self._others :]
+        value, duals, _ = solved
+        self._prices = self.rows.prices(duals)
+        return value, self._lp.values()[self._others :]
 
     def _fix(self, values: Floats) -> int:
         """Fix the whole part of `values`, and the columns nearest to whole; return how many VMs."""

@@ -23,7 +23,7 @@ from placer.solvers.run import Run
 LONG = 1_000_000
 """Rounds of a local search that a clock ends."""
 
-LONGER = ("annealing", "diving again"), 4.0
+PATIENT, LONGER = ("annealing", "diving again"), 4.0
 """Searches that find more in one go than in two, and how much longer than others they go on."""
 
 DIVED = 40_000
@@ -71,7 +71,7 @@ class Improving:
         before = run.objective
         name = self._untried.pop(0) if self._untried else self._ways.choose()
         run.enter(name)
-        seconds *= LONGER[1] if name in LONGER[0] else 1.0
+        seconds *= LONGER if name in PATIENT else 1.0
         with run.at_most(seconds):
             self._searches[name](min(seconds, run.time_left()))
         gained = run.objective != before
