@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.errors import ConsistencyError
-from placer.solvers.integer_program import IntegerProgram, IntegerResult
+from placer.solvers.integer_program import IntegerProgram, IntegerResult, moved
 from placer.solvers.run import Run
 
 Floats = NDArray[np.float64]
@@ -19,6 +19,10 @@ Ints = NDArray[np.int64]
 
 TARGET_COST = 100.0
 """Costs are scaled so that the largest is about this: HiGHS's tolerances are absolute."""
+
+
+LARGE, BELOW = 50, 4
+"""From which need of a row on values count as large, and how far below them a program begins."""
 
 
 def cost_scale(cost: Floats) -> float:
@@ -31,43 +35,88 @@ def solve_with_highs(
     program: IntegerProgram,
     run: Run,
     on_values: Callable[[Ints], None] | None = None,
+    seconds: float = math.inf,
 ) -> IntegerResult:
-    """Solve `program` with HiGHS within the run's clock and gap; see Backend.
+    """Solve `program` with HiGHS within these seconds and the run's clock and gap; see Backend.
 
     Of the start only its objective is used, as a cutoff: given the point itself, HiGHS 1.16 has
     ended with it as the optimum of programs that had a better one.
     """
     if not len(program.cost):
         return _without_variables(program)
+    end = run.seconds() + seconds
+    centre = _centre(program, run, end)
+    if centre is None:
+        return _solve(program, run, on_values, end)
+    listen = None if on_values is None else lambda values: on_values(values + centre)
+    result = _solve(moved(program, centre), run, listen, end, lower=-centre)
+    cost = float(program.cost @ centre)
+    return replace(
+        result,
+        values=None if result.values is None else result.values + centre,
+        bound=None if result.bound is None else result.bound + cost,
+    )
+
+
+def _solve(
+    program: IntegerProgram,
+    run: Run,
+    on_values: Callable[[Ints], None] | None,
+    end: float,
+    lower: Ints | None = None,
+) -> IntegerResult:
+    """Solve `program`, whose variables are at least `lower` (n,), 0 where there is none."""
     scale = cost_scale(program.cost)
-    highs = _configured(program, run, scale)
+    highs = _configured(program, run, scale, end, lower)
     limit = program.cutoff
     if limit is None and program.start is not None:
         limit = float(program.cost @ program.start)
     if limit is not None:
         margin = max(run.options.gap, 1e-7) * max(abs(limit), 1e-6)
         highs.setOptionValue("objective_bound", (limit + margin) * scale)
-    _listen(highs, run, on_values)
+    _listen(highs, run, end, on_values)
     run.call(lambda: highs.run(), lambda: None)
     result = _outcome(highs, program, scale)
     if limit is not None and result.bound is not None and result.bound > limit:
         result = replace(result, bound=limit)  # what costs more was not looked at
     if result.infeasible and program.cutoff is None and program.start is not None:
-        return solve_with_highs(replace(program, start=None), run, on_values)
+        return _solve(replace(program, start=None), run, on_values, end, lower)
     return result
 
 
-def _configured(program: IntegerProgram, run: Run, scale: float) -> Any:
+def _centre(program: IntegerProgram, run: Run, end: float) -> Ints | None:
+    """Return values (n,) a little below those of the linear relaxation, None where few are large.
+
+    In terms of what is above them an integer program of large values is one of small ones, which
+    HiGHS solves far sooner.
+    """
+    if program.continuous is not None or program.row_lower.max(initial=0.0) < LARGE:
+        return None
+    relaxed = replace(program, continuous=np.ones(len(program.cost), dtype=bool))
+    highs = _configured(relaxed, run, cost_scale(program.cost), end, None)
+    _listen(highs, run, end, None)
+    run.call(lambda: highs.run(), lambda: None)
+    values = np.array(highs.getSolution().col_value)
+    if len(values) != len(program.cost):
+        return None
+    centre = np.maximum(np.floor(values) - BELOW, 0.0).astype(np.int64)
+    return centre if centre.any() else None
+
+
+def _configured(
+    program: IntegerProgram, run: Run, scale: float, end: float, lower: Ints | None
+) -> Any:
     highs = quiet_highs()
-    _pass_program(highs, program, scale)
+    _pass_program(highs, program, scale, lower)
     highs.setOptionValue("mip_rel_gap", run.options.gap / 2)
     highs.setOptionValue("mip_abs_gap", 1e-9)
     highs.setOptionValue("mip_feasibility_tolerance", 1e-9)
     highs.setOptionValue("primal_feasibility_tolerance", 1e-9)
     highs.setOptionValue("random_seed", run.options.seed % 2**31)
     highs.setOptionValue("threads", run.options.workers)
-    if math.isfinite(run.time_left()):
-        highs.setOptionValue("time_limit", max(0.01, run.time_left()))
+    left = min(run.time_left(), end - run.seconds())
+    if math.isfinite(left):
+        highs.setOptionValue("time_limit", max(0.01, left))
     return highs
 
 
@@ -91,13 +140,13 @@ def _without_variables(program: IntegerProgram) -> IntegerResult:
     )
 
 
-def _pass_program(highs: Any, program: IntegerProgram, scale: float) -> None:
+def _pass_program(highs: Any, program: IntegerProgram, scale: float, lower: Ints | None) -> None:
     import highspy
 
     model = highspy.HighsLp()
     model.num_col_, model.num_row_ = len(program.cost), len(program.row_lower)
     model.col_cost_ = program.cost * scale
-    model.col_lower_ = np.zeros(len(program.cost))
+    model.col_lower_ = np.zeros(len(program.cost)) if lower is None else lower.astype(float)
     model.col_upper_ = program.upper
     model.row_lower_, model.row_upper_ = program.row_lower, program.row_upper
     model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
@@ -110,11 +159,11 @@ def _pass_program(highs: Any, program: IntegerProgram, scale: float) -> None:
     highs.passModel(model)
 
 
-def _listen(highs: Any, run: Run, on_values: Callable[[Ints], None] | None) -> None:
+def _listen(highs: Any, run: Run, end: float, on_values: Callable[[Ints], None] | None) -> None:
     """Let HiGHS ask whether to go on, and hand over better solutions as it finds them."""
 
     def interrupt(event: Any) -> None:
-        if run.interrupted or run.time_left() <= 0.0:
+        if run.interrupted or run.time_left() <= 0.0 or run.seconds() >= end:
             event.interrupt()
 
     highs.cbMipInterrupt += interrupt

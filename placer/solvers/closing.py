@@ -19,24 +19,22 @@ from placer.solvers.annealing_layout import annealable
 from placer.solvers.columns import Columns, assignment_of, columns_of, join
 from placer.solvers.diving import dive
 from placer.solvers.improving import Improving
-from placer.solvers.integer_program import Backend, IntegerProgram, IntegerResult
+from placer.solvers.integer_program import Backend, IntegerResult
 from placer.solvers.linear_bound import Leaf, LinearBound, Parts
 from placer.solvers.listing import Listing, list_groups, list_lower_part
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import Pricing
+from placer.solvers.rounding import Rounding
 from placer.solvers.run import Run
 
 NARROW_FROM = 300
 """From this many groups on the gap is settled from below, with ever more of them."""
 
-NARROW_TIME = 0.4
+NARROW_TIME = 0.25
 """Of the time left, what settling one part may take."""
 
 SHRINKAGE = 0.75
 """How far the window must shrink for the closing step to begin again with fewer groups."""
-
-KEPT_OPEN = 4
-"""How many VMs of each column rounding down leaves for the integer master to decide."""
 
 FIRST_EFFORT = 0.25
 """Of what a search without proof may take, what each takes at first; twice as much in vain."""
@@ -47,9 +45,11 @@ STEPS = 4
 ANNEALED = 0.85
 """Where only better placements are left to look for: annealing's share of the time."""
 
-ROUNDING_SHARE = 0.15
-ROUNDING_SECONDS = 1.2
-"""The most that looking for placements near the linear values takes, where time is limited."""
+COLUMNS_SHARE, COLUMNS_SECONDS = 0.15, 1.2
+"""The most that looking for placements among the columns takes, where time is limited."""
+
+ROUNDING_SHARE = 0.5
+"""And near the linear values."""
 
 QUICK_CLOSING = 30_000
 """The most groups that a clock leaves hope for; with more the incumbent is improved first."""
@@ -76,6 +76,8 @@ class Closing:
         self._annealing: Annealing | None = None
         self._improving: Improving | None = None
         self._listing: Listing | None = None
+        self._rounding: Rounding | None = None
+        self._rng = np.random.default_rng(run.options.seed)
         self._too_many = self._too_hard = np.inf
 
     def whole(self, pool: Columns) -> None:
@@ -98,11 +100,11 @@ class Closing:
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
         run = self.run
-        large = rounded_down(linear, len(linear.columns)) is not None
-        rounded = large and not self._few_may_help(pricing, linear)
+        self._rounding = Rounding.of(run, self.rows, self.backend, linear)
+        rounded = self._rounding is not None and not self._few_may_help(pricing, linear)
         if rounded:
             self._near_linear(linear)
-        effort = FIRST_EFFORT * share_of(run)
+        effort = FIRST_EFFORT * share_of(run) * (1.0 if self._rounding is None else 2.0)
         while not run.should_stop():
             window = self._ceiling() - linear.bound
             parts = self._all_that_may_help(pricing, linear)
@@ -181,8 +183,10 @@ class Closing:
 
         Near the linear values where these are large: far from them HiGHS did not heed its clock.
         """
-        groups = self._with_incumbent(join([linear.columns, others]))
-        self._integer(groups, rounded_down(linear, len(groups)))
+        if self._rounding is not None:
+            self._rounding.search(self.run.time_left(), self._rng)
+        else:
+            self._integer(self._with_incumbent(join([linear.columns, others])))
 
     def _narrow(self, pricing: Pricing, linear: LinearBound) -> bool:
         """Settle whether a placement lies in the lower part of the gap, with few groups.
@@ -260,12 +264,16 @@ class Closing:
 
     def _near_linear(self, linear: LinearBound) -> None:
         """Look for placements among the columns; near the linear values where these are large."""
-        run = self.run
+        run, hurry = self.run, np.isfinite(self.run.time_left())
+        if self._rounding is not None:
+            run.enter("rounding")
+            share = ROUNDING_SHARE * run.time_left() if hurry else share_of(run)
+            self._rounding.search(max(COLUMNS_SECONDS, share), self._rng)
+            return
         run.enter("integer columns")
-        hurry = np.isfinite(run.time_left())
-        most = max(ROUNDING_SECONDS, ROUNDING_SHARE * run.time_left()) if hurry else np.inf
+        most = max(COLUMNS_SECONDS, COLUMNS_SHARE * run.time_left()) if hurry else np.inf
         with run.at_most(min(most, share_of(run))):
-            self._integer(linear.columns, rounded_down(linear, len(linear.columns)))
+            self._integer(linear.columns)
 
     def _ceiling(self) -> float:
         """Return what a placement no worse than the incumbent costs at the most, rounding included.
@@ -281,6 +289,10 @@ class Closing:
         Return whether these groups hold no better one.
         """
         run = self.run
+        if self._rounding is not None:
+            run.enter("rounding")
+            self._rounding.search(seconds, self._rng)
+            return False
         run.enter("wider columns")
         window = 1e-6 * max(1.0, abs(linear.bound))
         if run.objective is not None:
@@ -292,10 +304,8 @@ class Closing:
             window *= 2.0
         with run.at_most(seconds):
             promising = columns_of(run.costs, list(run.promising))
-            wide = self._with_incumbent(join([linear.columns, found, promising]))
-            base = rounded_down(linear, len(wide))
-            result = self._integer(wide, base)
-        return result.complete and base is None
+            result = self._integer(self._with_incumbent(join([linear.columns, found, promising])))
+        return result.complete
 
     def _with_incumbent(self, groups: Columns) -> Columns:
         """Return `groups`, each once, and those that the incumbent uses."""
@@ -306,12 +316,11 @@ class Closing:
     def _integer(
         self,
         columns: Columns,
-        base: NDArray[np.int64] | None = None,
         improved: Callable[[], None] | None = None,
         cutoff: float | None = None,
         leaf: Leaf | None = None,
     ) -> IntegerResult:
-        """Solve the master over `columns`, of each at least `base` VMs, and offer what it finds.
+        """Solve the master over `columns`, and offer what it finds.
 
         `improved` is called after each better placement; with a `cutoff` placements above it are
         not looked for, with a `leaf` none outside of it.
@@ -322,13 +331,9 @@ class Closing:
         if cutoff is not None and np.isfinite(cutoff):
             known = run.objective is not None and run.objective <= cutoff
             program = replace(program, cutoff=cutoff, start=program.start if known else None)
-        fixed = np.zeros(len(program.cost), dtype=np.int64)
-        if base is not None:
-            fixed[:n] = base
-            program = beyond(program, fixed)
 
         def offer(values: NDArray[np.int64]) -> None:
-            if run.offer(assignment_of(columns, (fixed + values)[:n])) and improved is not None:
+            if run.offer(assignment_of(columns, values[:n])) and improved is not None:
                 improved()
 
         result = self.backend(program, run, offer)
@@ -345,32 +350,6 @@ def settled(cutoff: float) -> float:
 def groups_in(parts: Parts) -> int:
     """Return how many groups the parts have, one that is in two of them counted twice."""
     return sum(len(groups) for _, groups in parts)
-
-
-def rounded_down(linear: LinearBound, count: int) -> NDArray[np.int64] | None:
-    """Return how many VMs of each of `count` columns, the linear master's first, are settled.
-
-    A few less than the linear values, where these are large; None where they are not.
-    """
-    values = linear.values
-    base = np.maximum(np.floor(values + 1e-7) - KEPT_OPEN, 0.0)
-    if len(values) != len(linear.columns) or base.sum() < 0.5 * values.sum():
-        return None
-    settled = np.zeros(count, dtype=np.int64)
-    settled[: len(base)] = base.astype(np.int64)
-    return settled
-
-
-def beyond(program: IntegerProgram, fixed: NDArray[np.int64]) -> IntegerProgram:
-    """Return what is left to decide once each variable is at least `fixed` (n,)."""
-    used = program.matrix @ fixed
-    return replace(
-        program,
-        upper=program.upper - fixed,
-        row_lower=program.row_lower - used,
-        row_upper=program.row_upper - used,
-        start=None,
-    )
 
 
 def share_of(run: Run) -> float:

@@ -7,7 +7,7 @@ them, and backends (HiGHS, CP-SAT, any solver that PuLP finds) do not know what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -66,3 +66,16 @@ class Backend(Protocol):
         `on_values`, where the library can, is called with each better solution found on the way.
         The bound is a proven lower bound of the program's optimum.
         """
+
+
+def moved(program: IntegerProgram, by: NDArray[np.int64]) -> IntegerProgram:
+    """Return the program in terms of how far each variable is above `by` (n,)."""
+    used, cost = program.matrix @ by, float(program.cost @ by)
+    return replace(
+        program,
+        upper=program.upper - by,
+        row_lower=program.row_lower - used,
+        row_upper=program.row_upper - used,
+        start=None if program.start is None else program.start - by,
+        cutoff=None if program.cutoff is None else program.cutoff - cost,
+    )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from placer.solvers.columns import Prices, columns_of
 from placer.solvers.frontier import Ground
-from placer.solvers.refilling import Hole, refilled
+from placer.solvers.refilling import GROUPS, Hole, refilled
 from placer.solvers.run import Run, State, holds, replicas_placed, state_costs
 
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 FIRST_SIZE = 14
 """Replicas of the first neighbourhoods."""
 
-LARGEST_SIZE = 80
+LARGEST_SIZE = 120
 QUICK_SECONDS = 0.25
 """A repair that is done sooner makes the next neighbourhoods larger."""
 
@@ -38,6 +38,15 @@ MEMORY = 0.9
 
 SKEW = 4.0
 """How strongly the worst VMs are preferred where the worst are looked for."""
+
+PRICED_SHARE, PRICED_GROUPS = 20.0, 1_500
+"""Where there are prices: a group that a repair chooses from is dearer than it is worth by at most
+this share, over the size of the neighbourhood, of what all that is freed is; and the most groups.
+"""
+
+FAULT, FAULTY = 1e-7, 2.5
+"""From which part of its cost on a VM is dearer than the bound, and how far such VMs come to the
+front, against chance of about 1."""
 
 
 @dataclass
@@ -62,10 +71,10 @@ class Ways:
 class Neighbourhoods:
     """Improves a run's best placement, a few VMs at a time."""
 
-    def __init__(self, run: Run, prices: Prices | None) -> None:
+    def __init__(self, run: Run, prices: Prices | None, seed: int = 0) -> None:
         """`prices` are those of a linear bound, by which groups are told that cannot help."""
         self.run, self.prices = run, prices
-        self._rng = np.random.default_rng(run.options.seed)
+        self._rng = np.random.default_rng(seed)
         self._ground = Ground.of(run)
         self._size = float(FIRST_SIZE)
         names = ["random", "degradation", "price", "related"]
@@ -81,14 +90,19 @@ class Neighbourhoods:
     def improve(self, seconds: float) -> bool:
         """Search for at most these seconds; return whether a better placement was found."""
         run = self.run
-        before, idle = run.objective, 0
+        before = run.objective
         with run.at_most(seconds):
-            while not run.should_stop() and idle < IDLE:
-                way = self._ways.choose()
-                gained = self._step(way)
-                self._ways.tell(way, gained)
-                idle = 0 if gained else idle + 1
+            self.search()
         return before is None or (run.objective is not None and run.objective < before)
+
+    def search(self) -> None:
+        """Search until the time is over or little is found; several may do so in threads."""
+        idle = 0
+        while not self.run.should_stop() and idle < IDLE:
+            way = self._ways.choose()
+            gained = self._step(way)
+            self._ways.tell(way, gained)
+            idle = 0 if gained else idle + 1
 
     def _step(self, way: str) -> bool:
         """Open one neighbourhood and close it again at the least cost; return whether it gained."""
@@ -131,7 +145,10 @@ class Neighbourhoods:
     def _close(self, hole: Hole) -> bool:
         run = self.run
         assert run.best is not None
-        found = refilled(run, self._ground, run.best, hole, self.prices)
+        limits: tuple[float, int] = 1.0, GROUPS
+        if self.prices is not None:
+            limits = min(1.0, PRICED_SHARE / self._size), PRICED_GROUPS
+        found = refilled(run, self._ground, run.best, hole, self.prices, *limits)
         return found is not None and run.offer(found)
 
     def _random(self, states: list[State], counts: Floats) -> Ints:
@@ -150,10 +167,12 @@ class Neighbourhoods:
         return self._weighted(price / np.array([len(group) for _, group in states]), counts)
 
     def _by_prices(self, states: list[State], counts: Floats) -> Ints:
-        """Prefer VMs that a linear bound would not use."""
+        """Prefer VMs that a linear bound would not use, by however much they are too dear."""
         assert self.prices is not None
         used = columns_of(self.run.costs, states)
-        return self._weighted(used.cost - self.prices.worth(used), counts)
+        dearer = used.cost - self.prices.worth(used)
+        faulty = dearer > FAULT * np.abs(used.cost)
+        return np.argsort(-(FAULTY * faulty + self._rng.gumbel(size=len(states))), kind="stable")
 
     def _related(self, states: list[State], counts: Floats) -> Ints:
         """Take a VM at random, and those whose replicas get on best with one of its own."""

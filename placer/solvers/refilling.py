@@ -63,8 +63,7 @@ def refilled(
     if columns is None or (len(columns) <= len(hole.vms) and hole.replicas.max() <= 1):
         return None  # each replica is one of a kind: nothing to choose from
     program = integer_master(Rows(batch), columns, hole.vms)
-    with run.at_most(seconds):
-        result = solve_with_highs(program, run)
+    result = solve_with_highs(program, run, seconds=seconds)
     if result.values is None:
         return None
     for state, count in assignment_of(columns, result.values[: len(columns)]).items():
@@ -104,7 +103,7 @@ def _groups(
         prices = replace(prices, together=np.zeros(0))
         spare = share * float((used.cost - prices.worth(used)) @ counts)
     ground = replace(ground, batch=batch, together=TogetherIndex(batch))
-    found = _collected(ground, prices, spare + 1e-9 * (1.0 + abs(spare)), most)
+    found = likely_groups(ground, prices, spare + 1e-9 * (1.0 + abs(spare)), most)
     if run.should_stop():
         return None
     states = list(dict.fromkeys([*found.states(), *hole.vms]))
@@ -122,7 +121,7 @@ def _shared_cost(columns: Columns, batch: Batch) -> Prices:
     return Prices(kind, np.zeros(batch.types), np.zeros(0), 0.0)
 
 
-def _collected(ground: Ground, prices: Prices, window: float, most: int) -> Columns:
+def likely_groups(ground: Ground, prices: Prices, window: float, most: int) -> Columns:
     """Return the groups of reduced cost at most `window`, of too many the `most` likely."""
     parts: list[Columns] = []
     for t in np.flatnonzero(ground.batch.vms_possible() > 0).tolist():

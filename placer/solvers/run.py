@@ -100,6 +100,7 @@ class Run:
     promising: dict[State, None] = field(default_factory=dict)
     _noise: float = 0.0
     _recess: float = math.inf
+    _offering: threading.RLock = field(default_factory=threading.RLock)
 
     def seconds(self) -> float:
         """Return the seconds since the solve began."""
@@ -165,16 +166,21 @@ class Run:
             self._report(self.on_progress)
 
     def offer(self, assignment: Assignment) -> bool:
-        """Keep `assignment` if it is feasible and the best so far; return whether it was kept."""
+        """Keep `assignment` if it is feasible and the best so far; return whether it was kept.
+
+        Threads may do so at the same time.
+        """
         used = {state: count for state, count in assignment.items() if count > 0}
         objective = self.objective_of(used)
-        if objective is None or (self.objective is not None and objective >= self.objective):
-            return False
-        self.best, self.objective = used, objective
-        cost = state_costs(self.costs, list(used))
-        self._noise = ROUNDING * (1e-3 + float(np.abs(cost) @ np.array(list(used.values()), float)))
-        self._report(self.on_incumbent)
-        self._report(self.on_progress)
+        with self._offering:
+            if objective is None or (self.objective is not None and objective >= self.objective):
+                return False
+            self.best, self.objective = used, objective
+            cost = state_costs(self.costs, list(used))
+            size = float(np.abs(cost) @ np.array(list(used.values()), float))
+            self._noise = ROUNDING * (1e-3 + size)
+            self._report(self.on_incumbent)
+            self._report(self.on_progress)
         return True
 
     def objective_of(self, assignment: Assignment) -> float | None:
