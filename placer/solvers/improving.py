@@ -13,7 +13,7 @@ import numpy as np
 
 from placer.solvers.annealing import Annealing
 from placer.solvers.columns import Columns, columns_of, join
-from placer.solvers.diving import Dived, dive
+from placer.solvers.diving import dive
 from placer.solvers.linear_bound import LinearBound
 from placer.solvers.local import Local
 from placer.solvers.master import Rows
@@ -24,7 +24,7 @@ from placer.solvers.run import Run
 LONG = 1_000_000
 """Rounds of a local search that a clock ends."""
 
-PATIENT, LONGER = ("annealing", "diving again", "neighbourhoods"), 4.0
+PATIENT, LONGER = ("annealing", "diving again"), 4.0
 """Searches that find more in one go than in two, and how much longer than others they go on."""
 
 DIVED = 40_000
@@ -101,40 +101,24 @@ class Improving:
             Local().solve(self._run)
 
     def _dive(self, seconds: float) -> None:
-        """Dive until the time is over, in all threads; once where there is no clock."""
-        run = self._run
-        if not np.isfinite(seconds):
-            self._take(self._dived_once(self._rng))
-            return
-        workers = max(1, run.options.workers)
-        with ThreadPoolExecutor(workers) as pool:
-            for dived in pool.map(self._dives, self._rng.spawn(workers)):
-                for one in dived:
-                    self._take(one)
+        """Dive until the time is over, once where there is no clock.
 
-    def _dives(self, rng: np.random.Generator) -> list[Dived]:
-        """Dive until the time is over."""
-        dived = []
-        while not self._run.should_stop():
-            dived.append(self._dived_once(rng))
-        return dived
-
-    def _dived_once(self, rng: np.random.Generator) -> Dived:
-        """Dive in a part of the bound, and from the columns of the best placement too."""
+        One at a time: their ends have so many seconds, and all threads for them.
+        """
         run, parts = self._run, self.linear.parts()
-        start = join([self.linear.columns, self._incumbent()])
-        part = parts[min(int(rng.geometric(NEXT_PART)), len(parts)) - 1]
-        return dive(run, part.rows(self._rows), start, rng)
-
-    def _take(self, dived: Dived) -> None:
-        """Let other searches go on from what a dive has found."""
-        self._dived.append(dived.columns)
-        while sum(map(len, self._dived)) > DIVED:
-            self._dived.pop(0)
-        if self._annealing:
-            self._annealing.adopt(dived.placement)
-            if "annealing" not in self._untried:
-                self._untried.insert(0, "annealing")
+        while not run.should_stop():
+            start = join([self.linear.columns, self._incumbent()])
+            part = parts[min(int(self._rng.geometric(NEXT_PART)), len(parts)) - 1]
+            dived = dive(run, part.rows(self._rows), start, self._rng)
+            self._dived.append(dived.columns)
+            if self._annealing:
+                self._annealing.adopt(dived.placement)
+                if "annealing" not in self._untried:
+                    self._untried.insert(0, "annealing")
+            while sum(map(len, self._dived)) > DIVED:
+                self._dived.pop(0)
+            if not np.isfinite(seconds):
+                return
 
     def _recombine(self, seconds: float) -> None:
         """Choose among the groups that any search came across, the most promising of them."""
