@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -70,21 +71,28 @@ def test_a_budget_bounds_what_any_better_placement_takes_off(seed: int) -> None:
             assert prices.constant - budget.slack(least, ceiling) <= found[0] + 1e-6
 
 
+@pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("kinds", [3, 40, 3_000_000])
-def test_a_group_is_asked_for_once(kinds: int) -> None:
+def test_a_group_is_asked_for_once(kinds: int, threads: int) -> None:
     asked: Counter[tuple[int, tuple[int, ...]]] = Counter()
 
     def source(t: int, groups: Groups) -> np.ndarray:
         asked.update((t, tuple(row)) for row in groups.tolist())
         return t + groups.cumsum(axis=1) * 0.5
 
-    memory, rng = AskedOnce(kinds, source), np.random.default_rng(0)
-    for _ in range(60):
-        t = int(rng.integers(2))
-        groups = np.sort(rng.integers(0, min(kinds, 40), (30, 4)), axis=1).astype(np.int32)
-        groups[rng.random(30) < 0.4, 2:] = -1
-        values = memory.values(t, groups)
-        expected = np.where(groups >= 0, t + np.maximum(groups, 0).cumsum(axis=1) * 0.5, np.nan)
-        np.testing.assert_array_equal(values, expected)
+    memory = AskedOnce(kinds, source)
+
+    def ask(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(60):
+            t = int(rng.integers(2))
+            groups = np.sort(rng.integers(0, min(kinds, 40), (30, 4)), axis=1).astype(np.int32)
+            groups[rng.random(30) < 0.4, 2:] = -1
+            values = memory.values(t, groups)
+            expected = np.where(groups >= 0, t + np.maximum(groups, 0).cumsum(axis=1) * 0.5, np.nan)
+            np.testing.assert_array_equal(values, expected)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(ask, range(threads)))
     if kinds**4 < 2**63:
         assert max(asked.values()) == 1

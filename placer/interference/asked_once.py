@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ class AskedOnce:
     """Answers for groups (n, width) on a VM type, asking `source` for those not seen before.
 
     A group's number is exact: its members are the digits of a number to the base of the kinds.
-    Where that does not fit 63 bits, nothing is remembered.
+    Where that does not fit 63 bits, nothing is remembered. Threads ask one after another.
     """
 
     def __init__(self, kinds: int, source: Callable[[int, Groups], Floats]) -> None:
@@ -34,6 +35,7 @@ class AskedOnce:
         self._source = source
         self._segments: dict[tuple[int, int], list[Segment]] = {}
         self._kept = 0
+        self._asking = threading.Lock()
 
     def values(self, t: int, groups: Groups) -> Floats:
         """Return a value for each member of sorted, padded `groups` (n, width), NaN in padding."""
@@ -41,7 +43,8 @@ class AskedOnce:
         degree = (groups >= 0).sum(axis=1)
         for d in np.unique(degree[degree > 0]).tolist():
             rows = np.flatnonzero(degree == d)
-            result[rows, :d] = self._of_degree(t, np.ascontiguousarray(groups[rows, :d]))
+            with self._asking:
+                result[rows, :d] = self._of_degree(t, np.ascontiguousarray(groups[rows, :d]))
         return result
 
     def _of_degree(self, t: int, groups: Groups) -> Floats:
