@@ -183,8 +183,9 @@ class Closing:
 
         Near the linear values where these are large: far from them HiGHS did not heed its clock.
         """
-        if self._rounding is not None:
-            self._rounding.search(self.run.time_left(), self._rng)
+        near = Rounding.of(self.run, self.rows, self.backend, linear)
+        if near is not None:
+            near.search(self.run.time_left(), self._rng)
         else:
             self._integer(self._with_incumbent(join([linear.columns, others])))
 
