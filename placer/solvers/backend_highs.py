@@ -20,7 +20,6 @@ Ints = NDArray[np.int64]
 TARGET_COST = 100.0
 """Costs are scaled so that the largest is about this: HiGHS's tolerances are absolute."""
 
-
 LARGE, BELOW = 50, 4
 """From which need of a row on values count as large, and how far below them a program begins."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from placer.errors import ConsistencyError
 from placer.solvers.annealing import Annealing
 from placer.solvers.annealing_layout import annealable
-from placer.solvers.columns import Columns, assignment_of, columns_of, join
+from placer.solvers.columns import Columns, assignment_of, columns_of, including, join
 from placer.solvers.diving import dive
 from placer.solvers.improving import Improving
 from placer.solvers.integer_program import Backend, IntegerResult
@@ -36,8 +36,9 @@ NARROW_TIME = 0.25
 SHRINKAGE = 0.75
 """How far the window must shrink for the closing step to begin again with fewer groups."""
 
-FIRST_EFFORT = 0.25
-"""Of what a search without proof may take, what each takes at first; twice as much in vain."""
+FIRST_EFFORT, LARGE_EFFORT = 0.25, 0.5
+"""Of what a search without proof may take, what each takes at first, and where linear values are
+large; twice as much in vain."""
 
 STEPS = 4
 """Searches for a better placement in a row before wider columns are looked at."""
@@ -76,7 +77,6 @@ class Closing:
         self._annealing: Annealing | None = None
         self._improving: Improving | None = None
         self._listing: Listing | None = None
-        self._rounding: Rounding | None = None
         self._rng = np.random.default_rng(run.options.seed)
         self._too_many = self._too_hard = np.inf
 
@@ -100,11 +100,11 @@ class Closing:
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
         run = self.run
-        self._rounding = Rounding.of(run, self.rows, self.backend, linear)
-        rounded = self._rounding is not None and not self._few_may_help(pricing, linear)
+        large = self._rounding(linear) is not None
+        rounded = large and not self._few_may_help(pricing, linear)
         if rounded:
             self._near_linear(linear)
-        effort = FIRST_EFFORT * share_of(run) * (1.0 if self._rounding is None else 2.0)
+        effort = (LARGE_EFFORT if large else FIRST_EFFORT) * share_of(run)
         while not run.should_stop():
             window = self._ceiling() - linear.bound
             parts = self._all_that_may_help(pricing, linear)
@@ -183,8 +183,7 @@ class Closing:
 
         Near the linear values where these are large: far from them HiGHS did not heed its clock.
         """
-        near = Rounding.of(self.run, self.rows, self.backend, linear)
-        if near is not None:
+        if near := self._rounding(linear):
             near.search(self.run.time_left(), self._rng)
         else:
             self._integer(self._with_incumbent(join([linear.columns, others])))
@@ -266,15 +265,19 @@ class Closing:
     def _near_linear(self, linear: LinearBound) -> None:
         """Look for placements among the columns; near the linear values where these are large."""
         run, hurry = self.run, np.isfinite(self.run.time_left())
-        if self._rounding is not None:
+        if near := self._rounding(linear):
             run.enter("rounding")
             share = ROUNDING_SHARE * run.time_left() if hurry else share_of(run)
-            self._rounding.search(max(COLUMNS_SECONDS, share), self._rng)
+            near.search(max(COLUMNS_SECONDS, share), self._rng)
             return
         run.enter("integer columns")
         most = max(COLUMNS_SECONDS, COLUMNS_SHARE * run.time_left()) if hurry else np.inf
         with run.at_most(min(most, share_of(run))):
             self._integer(linear.columns)
+
+    def _rounding(self, linear: LinearBound) -> Rounding | None:
+        """Return how to round the linear values, None where they are not large."""
+        return Rounding.of(self.run, self.rows, self.backend, linear)
 
     def _ceiling(self) -> float:
         """Return what a placement no worse than the incumbent costs at the most, rounding included.
@@ -290,9 +293,9 @@ class Closing:
         Return whether these groups hold no better one.
         """
         run = self.run
-        if self._rounding is not None:
+        if near := self._rounding(linear):
             run.enter("rounding")
-            self._rounding.search(seconds, self._rng)
+            near.search(seconds, self._rng)
             return False
         run.enter("wider columns")
         window = 1e-6 * max(1.0, abs(linear.bound))
@@ -310,9 +313,7 @@ class Closing:
 
     def _with_incumbent(self, groups: Columns) -> Columns:
         """Return `groups`, each once, and those that the incumbent uses."""
-        run = self.run
-        states = list(dict.fromkeys([*groups.states(), *(run.best or {})]))
-        return groups if len(states) == len(groups) else columns_of(run.costs, states)
+        return including(self.run.costs, groups, self.run.best or {})
 
     def _integer(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,6 +83,12 @@ def columns_of(costs: GroupCosts, states: Sequence[State]) -> Columns:
         cost,
     )
     return columns.take(np.isfinite(cost))
+
+
+def including(costs: GroupCosts, columns: Columns, states: Iterable[State]) -> Columns:
+    """Return `columns`, each once, and those of `states`."""
+    every = list(dict.fromkeys([*columns.states(), *states]))
+    return columns if len(every) == len(columns) else columns_of(costs, every)
 
 
 def holds_two(groups: NDArray[np.int32], triples: Ints) -> NDArray[np.bool_]:

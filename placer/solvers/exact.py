@@ -116,7 +116,7 @@ class Groups:
             closing.close(pricing, linear)
         elif run.best is not None:
             run.enter("neighbourhoods")
-            Neighbourhoods(run, None, run.options.seed).improve(run.time_left())
+            Neighbourhoods(run, None).improve(run.time_left())
 
     def _counted(self, run: Run, generation: ColumnGeneration, linear: LinearBound) -> LinearBound:
         """Return `linear` with a tree over how many VMs are used, where one VM more matters."""
@@ -170,8 +170,7 @@ class Groups:
                     seconds *= 2.0
         else:
             run.enter("first neighbourhoods")
-            near = Neighbourhoods(run, linear.guide, run.options.seed)
-            near.improve(NEIGHBOURS_SHARE * run.time_left())
+            Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
         return False
 
 

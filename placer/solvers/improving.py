@@ -55,7 +55,7 @@ class Improving:
         self._run, self._rows, self.linear, self._choose = run, rows, linear, choose
         self._rng = np.random.default_rng(run.options.seed + 1)
         self._neighbourhoods = [
-            Neighbourhoods(run, linear.guide, run.options.seed + number)
+            Neighbourhoods(run, linear.guide, number)
             for number in range(max(1, run.options.workers))
         ]
         self._annealing = annealing
@@ -85,12 +85,9 @@ class Improving:
         return gained
 
     def _near(self, seconds: float) -> None:
-        """Search neighbourhoods, in all threads where there is a clock."""
-        if np.isfinite(seconds):
-            with ThreadPoolExecutor(len(self._neighbourhoods)) as pool:
-                list(pool.map(Neighbourhoods.search, self._neighbourhoods))
-        else:
-            self._neighbourhoods[0].search()
+        """Search neighbourhoods in all threads."""
+        with ThreadPoolExecutor(len(self._neighbourhoods)) as pool:
+            list(pool.map(Neighbourhoods.search, self._neighbourhoods))
 
     def _locally(self, seconds: float) -> None:
         if self._annealing:

@@ -71,10 +71,13 @@ class Ways:
 class Neighbourhoods:
     """Improves a run's best placement, a few VMs at a time."""
 
-    def __init__(self, run: Run, prices: Prices | None, seed: int = 0) -> None:
-        """`prices` are those of a linear bound, by which groups are told that cannot help."""
+    def __init__(self, run: Run, prices: Prices | None, number: int = 0) -> None:
+        """`prices` are those of a linear bound, by which groups are told that cannot help.
+
+        number: which of several searches of the run this is, each with a seed of its own.
+        """
         self.run, self.prices = run, prices
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(run.options.seed + number)
         self._ground = Ground.of(run)
         self._size = float(FIRST_SIZE)
         names = ["random", "degradation", "price", "related"]

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.batch import UNLIMITED, Batch
-from placer.solvers.columns import Columns, Prices, TogetherIndex, assignment_of, columns_of, join
+from placer.solvers.columns import (
+    Columns,
+    Prices,
+    TogetherIndex,
+    assignment_of,
+    columns_of,
+    including,
+    join,
+)
 from placer.solvers.frontier import Ground
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.master import Rows, integer_master
@@ -106,8 +114,7 @@ def _groups(
     found = likely_groups(ground, prices, spare + 1e-9 * (1.0 + abs(spare)), most)
     if run.should_stop():
         return None
-    states = list(dict.fromkeys([*found.states(), *hole.vms]))
-    return found if len(states) == len(found) else columns_of(run.costs, states)
+    return including(run.costs, found, hole.vms)
 
 
 def _shared_cost(columns: Columns, batch: Batch) -> Prices:

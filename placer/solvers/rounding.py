@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.columns import Columns, assignment_of, columns_of
+from placer.solvers.columns import Columns, assignment_of, including, join
 from placer.solvers.frontier import Ground
 from placer.solvers.integer_program import Backend, moved
 from placer.solvers.linear_bound import LinearBound
@@ -79,8 +79,8 @@ class Rounding:
         """Offer what the integer program finds over these many groups and those in use."""
         run = self.run
         used = self.linear.columns.take(np.flatnonzero(self.linear.values > 0.0))
-        states = [*used.states(), *others.take(np.arange(min(most, len(others)))).states()]
-        columns = columns_of(run.costs, list(dict.fromkeys([*states, *(run.best or {})])))
+        cheapest = others.take(np.arange(min(most, len(others))))
+        columns = including(run.costs, join([used, cheapest]), run.best or {})
         settled = dict(zip(self.linear.columns.states(), self.settled.tolist(), strict=True))
         fixed = np.array([settled.get(state, 0) for state in columns.states()], dtype=np.int64)
         program = replace(integer_master(self.rows, columns), cutoff=run.objective)
