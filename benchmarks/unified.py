@@ -23,7 +23,7 @@ from placer.interference.evaluate import predict_examples, scores, splits
 from placer.interference.measurements import Measurements, read_measurements
 from placer.interference.predictor import Predictor, Settings
 
-SHARES = (0.1, 0.25, 0.5, 1.0)
+SHARES, SMOKE_SHARES = (0.1, 0.25, 0.5, 1.0), (0.25, 0.5)
 KEYS: dict[str, tuple[str, ...]] = {
     "one for all": (),
     "one for each VM type": ("vm_type",),
@@ -83,12 +83,16 @@ def score(
 
 
 def compare(
-    name: str, data: Measurements, settings: Settings, show: Callable[[dict[str, Any]], None]
+    name: str,
+    data: Measurements,
+    settings: Settings,
+    show: Callable[[dict[str, Any]], None],
+    fractions: tuple[float, ...] = SHARES,
 ) -> list[dict[str, Any]]:
     """Return the rows of one data set: a fifth of the configurations is held out."""
     train, test = next(iter(splits(data, "configuration", 5, 0, 0)))
     result = []
-    for share, part in shares(data, train, SHARES, 0):
+    for share, part in shares(data, train, fractions, 0):
         count = len(data.with_runs(part).targets())
         for label, by in KEYS.items():
             row = {"data": name, "share": share, "trained_on": count, "kind": label,
@@ -127,7 +131,8 @@ def main() -> None:
     if not chosen:
         with tempfile.TemporaryDirectory() as made:
             write_synthetic(Path(made))
-            rows = compare("SYNTHETIC", read_measurements(made), settings, show)
+            fractions = SMOKE_SHARES if options.smoke else SHARES
+            rows = compare("SYNTHETIC", read_measurements(made), settings, show, fractions)
     save(rows, "unified_smoke" if options.smoke else "unified")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -181,3 +182,48 @@ def test_large_batches_are_refused(combine: str) -> None:
     for solver in ("cp-sat", "highs"):
         with pytest.raises(UsageError, match="small batches"):
             solved(instance, solver)
+
+
+def six_of_a_kind() -> dict[str, Any]:
+    """Return six replicas that are best each on a VM of its own, which costs nothing."""
+    return {
+        "vm_types": [
+            {"name": "s", "capacity": {"cpu": 2, "gib": 2}, "price": 1, "count": 3},
+            {"name": "m", "capacity": {"cpu": 1.5, "gib": 1}, "max_models": 3},
+        ],
+        "models": [{"name": "a", "replicas": 6, "demand": {"cpu": 1}}],
+        "interference": {"kind": "pairwise",
+                         "slowdown": {"s": {"a": {"a": 0.6}}, "m": {"a": {"a": 1.4}}}},
+    }  # fmt: skip
+
+
+def late_or_apart() -> dict[str, Any]:
+    """Return five replicas of which some are late or on dear VMs."""
+    return {
+        "vm_types": [
+            {"name": "s", "capacity": {}, "price": 0.1, "count": 1, "max_models": 2},
+            {"name": "m", "capacity": {}, "price": 0.25, "count": 2, "max_models": 2},
+        ],
+        "models": [
+            {"name": "a", "replicas": 2, "solo_latency_ms": 10, "slo_ms": 14},
+            {"name": "c", "weight": 0},
+            {"name": "d", "replicas": 2, "cost_on": {"m": 1}, "solo_latency_ms": 7.5,
+             "slo_ms": 7.5, "vm_types": ["m"]},
+        ],
+        "interference": {
+            "kind": "pairwise", "default": 1,
+            "slowdown": {
+                "s": {"a": {"a": 1.05, "d": 1.4}, "c": {"a": 1.9}, "d": {"c": 1.4, "d": 1.1}},
+                "m": {"a": {"a": 1.9}, "c": {"c": 1.2, "d": 1.4},
+                      "d": {"a": 1.4, "c": 2.7, "d": 2.7}},
+            },
+        },
+        "objective": {"price": 2, "slo": {"penalty": 10}},
+        "rules": {"apart": [["a", "c"]], "max_vms": 3},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [six_of_a_kind, late_or_apart])
+def test_presolve_loses_no_optimum(make: Callable[[], dict[str, Any]]) -> None:
+    """HiGHS called the one infeasible, and ended above the optimum of the other."""
+    compare(Instance.from_dict(make()), "highs")

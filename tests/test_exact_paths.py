@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from brute_force import brute_force
-from random_instances import random_instance
+from random_instances import random_instance, random_instance_data
 
+from placer.problem import Instance
 from placer.solvers import closing, exact
 from placer.solvers.batch import compile_batch
 from placer.solvers.group_costs import GroupCosts
-from placer.solvers.run import Run
+from placer.solvers.run import Options, Run
 from placer.status import Status
+
+
+def rescued(seed: int) -> Instance:
+    """Return a random instance some of whose replicas keep their SLO in helpful company alone."""
+    rng = Random(seed)
+    data = random_instance_data(seed, max_replicas=6, interference="pairwise")
+    for model in data["models"]:
+        solo = model.setdefault("solo_latency_ms", 10)
+        if rng.random() < 0.6:
+            base = rng.choice(list(solo.values())) if isinstance(solo, dict) else solo
+            model["slo_ms"] = base * rng.choice((0.6, 0.7, 0.8, 0.9, 0.9, 1.0, 1.1, 1.3))
+    return Instance.from_dict(data)
+
+
+def solved(
+    instance: Instance,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    listed: bool,
+    time_limit: float | None = None,
+) -> Run:
+    """Return the run of the exact method's ways for large batches, begun from no placement."""
+    monkeypatch.setattr(exact, "first_placement", lambda run: None)
+    monkeypatch.setattr(closing, "NARROW_FROM", 0)
+    batch = compile_batch(instance)
+    run = Run(batch, GroupCosts(batch), Options(time_limit=time_limit))
+    solver = exact.Groups()
+    solver.small_pool = 0
+    if not listed:
+        solver.group_limit = 0
+    solver.solve(run)
+    return run
+
+
+def assert_optimal(run: Run, best: float | None) -> None:
+    if best is None:
+        assert run.status() == Status.INFEASIBLE
+    else:
+        assert run.status() == Status.OPTIMAL
+        assert run.objective == pytest.approx(best, rel=1e-6, abs=1e-6)
+
+
+def least(instance: Instance) -> float | None:
+    best = brute_force(instance)
+    return None if best is None else best[0]
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "grown"])
@@ -18,19 +66,36 @@ from placer.status import Status
 def test_columns_and_narrow_closing_end_at_the_optimum(
     seed: int, listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact, "first_placement", lambda run: None)
-    monkeypatch.setattr(closing, "NARROW_FROM", 0)
     instance = random_instance(seed)
-    best = brute_force(instance)
-    batch = compile_batch(instance)
-    run = Run(batch, GroupCosts(batch))
-    solver = exact.Groups()
-    solver.small_pool = 0
-    if not listed:
-        solver.group_limit = 0
-    solver.solve(run)
-    if best is None:
-        assert run.status() == Status.INFEASIBLE
-    else:
-        assert run.status() == Status.OPTIMAL
-        assert run.objective == pytest.approx(best[0], rel=1e-6, abs=1e-6)
+    assert_optimal(solved(instance, monkeypatch, listed=listed), least(instance))
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "grown"])
+@pytest.mark.parametrize("seed", [*range(40), 203, 213, 272, 382, 830])
+def test_company_that_saves_an_slo_is_not_overlooked(
+    seed: int, listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = rescued(seed)
+    assert_optimal(solved(instance, monkeypatch, listed=listed), least(instance))
+
+
+def test_two_that_are_late_alone_are_on_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lone replica of `a` misses its SLO; beside another it runs at 0.8 of its solo latency."""
+    data = {
+        "vm_types": [{"name": "v", "capacity": {}, "price": 1, "max_models": 2}],
+        "models": [{"name": "a", "replicas": 2, "solo_latency_ms": 10, "slo_ms": 9}],
+        "interference": {"kind": "pairwise", "slowdown": {"v": {"a": {"a": 0.8}}}},
+        "objective": {"unplaced": {"penalty": 5}},
+    }
+    run = solved(Instance.from_dict(data), monkeypatch, listed=False)
+    assert_optimal(run, 1.0 - 2 * 0.2)
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "grown"])
+@pytest.mark.parametrize("seed", range(400, 420))
+def test_a_clock_that_is_not_needed_changes_nothing(
+    seed: int, listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = random_instance(seed)
+    run = solved(instance, monkeypatch, listed=listed, time_limit=60.0)
+    assert_optimal(run, least(instance))

@@ -78,7 +78,8 @@ class Closing:
         self._improving: Improving | None = None
         self._listing: Listing | None = None
         self._rng = np.random.default_rng(run.options.seed)
-        self._too_many = self._too_hard = np.inf
+        self._too_many: float | None = None
+        self._too_hard = np.inf
 
     def whole(self, pool: Columns) -> None:
         """Solve the master over every group there is."""
@@ -106,6 +107,7 @@ class Closing:
             self._near_linear(linear)
         effort = (LARGE_EFFORT if large else FIRST_EFFORT) * share_of(run)
         while not run.should_stop():
+            before = run.objective
             window = self._ceiling() - linear.bound
             parts = self._all_that_may_help(pricing, linear)
             groups = np.inf if parts is None else groups_in(parts)
@@ -122,7 +124,6 @@ class Closing:
                 rounded = True
             if run.best is not None and self.improved(linear, effort):
                 continue
-            before = run.objective
             exhausted = self._widen(pricing, linear, effort)
             if run.objective == before and exhausted and not np.isfinite(run.time_left()):
                 return
@@ -135,14 +136,17 @@ class Closing:
         return linear.within(pricing, self._ceiling(), NARROW_FROM - 1) is not None
 
     def _all_that_may_help(self, pricing: Pricing, linear: LinearBound) -> Parts | None:
-        """Return every group of placements better than the incumbent, None if too many."""
-        ceiling = self._ceiling()
+        """Return every group of placements better than the incumbent, None if too many.
+
+        Where there is none, every group there is: a proof that no placement exists needs them all.
+        """
+        ceiling, tried = self._ceiling(), self._too_many
         if self._listing is not None and self._listing.ceiling >= ceiling:
             return self._listing.below(ceiling)
-        fewer = SHRINKAGE * (self._too_many - linear.bound)
-        if np.isfinite(self._too_many) and not ceiling - linear.bound < fewer:
+        if tried is not None and not ceiling - linear.bound < SHRINKAGE * (tried - linear.bound):
             return None
-        listing = list_groups(self.run, pricing, linear, ceiling, CLOSING_LIMIT)
+        most = CLOSING_LIMIT if np.isfinite(ceiling) else QUICK_CLOSING
+        listing = list_groups(self.run, pricing, linear, ceiling, most)
         if listing is None:
             self._too_many = ceiling
             return None

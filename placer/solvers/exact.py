@@ -168,7 +168,7 @@ class Groups:
             with run.at_most(IMPROVING_SHARE * run.time_left()):
                 while not run.should_stop() and closing.improved(linear, seconds):
                     seconds *= 2.0
-        else:
+        elif run.best is not None:
             run.enter("first neighbourhoods")
             Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
         return False

@@ -158,11 +158,10 @@ class GroupCosts:
     def lone_cost(self, t: int) -> Floats:
         """Return what a lone replica of each kind costs on type `t` (K,), the VM's price left out.
 
-        Its slowdown is taken as 1.
+        Its slowdown is taken as 1. Its SLO counts as kept: company that helps may yet see to that.
         """
         every = np.arange(self.batch.kinds, dtype=np.int32)[:, None]
-        ones = np.ones(every.shape)
-        return self.member_cost(t, every, ones, ones)[:, 0]
+        return self.member_cost(t, every, np.ones(every.shape), np.zeros(every.shape))[:, 0]
 
     def slowdown_price(self, t: int) -> Floats:
         """Return what each unit of slowdown of a replica of each kind costs on type `t` (K,)."""

@@ -42,6 +42,9 @@ FEW_TYPES = 10
 
 BEAMS = (6_000, 60_000, 4_000_000)
 
+EVERY = 1e100
+"""More than any group's reduced cost, less than that of a pair which may not share a VM."""
+
 
 class GrowthPricing:
     """Prices groups of one run without listing them all."""
@@ -215,8 +218,7 @@ class GrowthPricing:
 
     def within(self, prices: Prices, window: float, limit: int) -> Columns | None:
         """Return every group whose reduced cost is at most `window`; None for over `limit`."""
-        if not np.isfinite(window):
-            return None
+        window = min(window, EVERY)
         if self._compiled():
             result = search_classes(self.run, self._classes, prices, window, limit, thinning=False)
             return None if result is None else result[1]

@@ -44,9 +44,9 @@ PASS_SHARE = 0.2
 class TypeClass:
     """VM types that differ in price, capacity, count and degree alone, by ascending price.
 
-    types (n,); demand (K, R); lone (K,): what a lone replica costs, infinite where it may not run;
-    pair (K, K): what two cost each other; effect (K, K), slack (K,): what a co-runner adds to a
-    slowdown, and how much may be added.
+    types (n,); demand (K, R); lone (K,): what a replica costs but for company and SLO, infinite
+    where it may not run; pair (K, K): what two cost each other; effect (K, K), slack (K,): what a
+    co-runner adds to a slowdown, and how much may be added.
     """
 
     types: Ints
@@ -98,15 +98,16 @@ def _numbers(run: Run, t: int) -> tuple[Floats, ...]:
     cost = effect * costs.slowdown_price(t)[:, None]
     pair = cost + cost.T
     pair[batch.apart | np.isnan(pair)] = np.inf
-    lone = costs.cost(t, np.arange(batch.kinds, dtype=np.int32)[:, None])
-    lone = lone - batch.instance.objective.price * batch.price[t]
-    lone = np.where(batch.replicas > 0, lone, np.inf)
     slack = np.full(batch.kinds, np.inf)
     if costs.has_slo:
         asked = np.isfinite(batch.slo)
         slack[asked] = (batch.slo[asked] + TOLERANCE) / batch.solo[t][asked] - 1.0
         slack[np.isnan(slack)] = -1.0
-    return batch.demand[t], lone, pair, np.nan_to_num(effect), slack
+    effect = np.nan_to_num(effect)
+    hopeless = (slack < 0.0) & (effect.min(axis=1) >= 0.0)  # else company may help to keep the SLO
+    may_run = (batch.replicas > 0) & ~hopeless
+    may_run &= costs.fits(t, np.arange(batch.kinds, dtype=np.int32)[:, None])
+    return batch.demand[t], np.where(may_run, costs.lone_cost(t), np.inf), pair, effect, slack
 
 
 class PairPrices:
