@@ -21,8 +21,11 @@ from placer.files import read_instance
 from placer.placement import Placement
 from placer.problem import Instance
 from placer.result import Result
+from placer.solvers.batch import compile_batch
+from placer.solvers.enumeration import enumerate_groups
+from placer.solvers.group_costs import GroupCosts
 from placer.solvers.registry import SOLVERS
-from placer.solvers.run import Progress
+from placer.solvers.run import Progress, Run
 from placer.solving import solve
 from placer.status import Status, gap_between
 
@@ -335,3 +338,14 @@ def test_wide_gap_stops_early_and_says_so(solver: str, seed: int) -> None:
     assert result.gap <= 0.5
     assert result.bound is not None
     assert result.bound <= best + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_groups_are_listed_up_to_the_limit_and_given_up_beyond(seed: int) -> None:
+    batch = compile_batch(random_instance(seed, max_replicas=10, kinds=6))
+    run = Run(batch, GroupCosts(batch))
+    every = enumerate_groups(run)
+    assert every is not None
+    if batch.interference.only_listed() or len(every) < 40:
+        return
+    assert enumerate_groups(run, len(every) // 10) is None

@@ -15,9 +15,15 @@ GROUP_LIMIT = 3_000_000
 
 PAIR_CHUNK = 2_000_000
 
+SAMPLE, FAR = 300, 2.0
+"""Groups of one size whose larger ones are counted to tell how many there are, and how many times
+the limit is told from that: they are not listed in vain."""
+
 
 def enumerate_groups(run: Run, limit: int = GROUP_LIMIT) -> Columns | None:
     """Return every group that may be formed, by VM type, or None where there are too many."""
+    if _far_too_many(run, limit):
+        return None
     levels: list[tuple[int, NDArray[np.int32]]] = []
     for t in np.flatnonzero(run.batch.vms_possible() > 0).tolist():
         room = limit - sum(len(level) for _, level in levels)
@@ -34,6 +40,27 @@ def enumerate_groups(run: Run, limit: int = GROUP_LIMIT) -> Columns | None:
         vm_type = np.full(int(keep.sum()), t, dtype=np.int32)
         parts.append(Columns(vm_type, level[keep], cost[keep]))
     return join(parts)
+
+
+def _far_too_many(run: Run, limit: int) -> bool:
+    """Return whether there are FAR times more groups than `limit`, by what a sample grows to."""
+    batch, expected = run.batch, 0.0
+    if batch.interference.only_listed():
+        return False
+    for t in np.flatnonzero(batch.vms_possible() > 0).tolist():
+        level, room = start_groups(batch, t)
+        number = float(len(level))
+        while len(level):
+            expected += number
+            if expected > FAR * limit:
+                return True
+            some = np.linspace(0, len(level) - 1, min(SAMPLE, len(level))).astype(np.int64)
+            grown = grow(batch, t, level[some], room[some], PAIR_CHUNK)
+            if grown is None:
+                return False
+            level, room = grown
+            number *= len(level) / len(some)
+    return False
 
 
 def _groups_of_type(run: Run, t: int, limit: int) -> list[NDArray[np.int32]] | None:
