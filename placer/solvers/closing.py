@@ -11,18 +11,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from placer.errors import ConsistencyError
 from placer.solvers.annealing import Annealing
 from placer.solvers.annealing_layout import annealable
-from placer.solvers.columns import Columns, assignment_of, columns_of, including, join
+from placer.solvers.columns import Columns, columns_of, including, join
 from placer.solvers.diving import dive
 from placer.solvers.improving import Improving
 from placer.solvers.integer_program import Backend, IntegerResult
 from placer.solvers.linear_bound import Leaf, LinearBound, Parts
 from placer.solvers.listing import Listing, list_groups, list_lower_part
-from placer.solvers.master import Rows, integer_master
+from placer.solvers.master import Rows, integer_master, solve_and_offer
 from placer.solvers.pricing import Pricing
 from placer.solvers.rounding import Rounding
 from placer.solvers.run import Run
@@ -331,21 +330,14 @@ class Closing:
         `improved` is called after each better placement; with a `cutoff` placements above it are
         not looked for, with a `leaf` none outside of it.
         """
-        run, n = self.run, len(columns)
+        run = self.run
         rows = self.rows if leaf is None else leaf.rows(self.rows)
         program = integer_master(rows, columns, run.best if rows is self.rows else None)
         if cutoff is not None and np.isfinite(cutoff):
             known = run.objective is not None and run.objective <= cutoff
             program = replace(program, cutoff=cutoff, start=program.start if known else None)
 
-        def offer(values: NDArray[np.int64]) -> None:
-            if run.offer(assignment_of(columns, values[:n])) and improved is not None:
-                improved()
-
-        result = self.backend(program, run, offer)
-        if result.values is not None:
-            offer(result.values)
-        return result
+        return solve_and_offer(self.backend, program, run, columns, improved=improved)
 
 
 def settled(cutoff: float) -> float:

@@ -7,6 +7,7 @@ its VM. After the set-partitioning formulation of bin packing (Gilmore and Gomor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 
 from placer.problem import TOLERANCE
 from placer.solvers.batch import UNLIMITED, Batch
-from placer.solvers.columns import Columns, Prices, TogetherIndex
-from placer.solvers.integer_program import IntegerProgram
-from placer.solvers.run import Assignment, holds
+from placer.solvers.columns import Columns, Prices, TogetherIndex, assignment_of
+from placer.solvers.integer_program import Backend, IntegerProgram, IntegerResult, moved
+from placer.solvers.run import Assignment, Run, holds
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -220,6 +221,34 @@ def integer_master(rows: Rows, columns: Columns, start: Assignment | None = None
         row_upper=rows.upper,
         start=None if start is None else _start_values(rows, columns, start, len(cost)),
     )
+
+
+def solve_and_offer(
+    backend: Backend,
+    program: IntegerProgram,
+    run: Run,
+    columns: Columns,
+    settled: Ints | None = None,
+    improved: Callable[[], None] | None = None,
+) -> IntegerResult:
+    """Solve `program`, a master over `columns`, and offer what it finds.
+
+    With `settled` (n,) it is solved in terms of how many more VMs there are of each column than
+    that, and so is the result. `improved` is called after each better placement.
+    """
+    n = len(columns)
+    known = np.zeros(n, dtype=np.int64) if settled is None else settled
+    if settled is not None:
+        program = moved(program, np.append(settled, np.zeros(len(program.cost) - n, np.int64)))
+
+    def offer(values: Ints) -> None:
+        if run.offer(assignment_of(columns, known + values[:n])) and improved is not None:
+            improved()
+
+    result = backend(program, run, offer)
+    if result.values is not None:
+        offer(result.values)
+    return result
 
 
 def _start_values(rows: Rows, columns: Columns, start: Assignment, others: int) -> Floats | None:

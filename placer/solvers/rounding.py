@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.columns import Columns, assignment_of, including, join
+from placer.solvers.columns import Columns, including, join
 from placer.solvers.frontier import Ground
-from placer.solvers.integer_program import Backend, moved
+from placer.solvers.integer_program import Backend
 from placer.solvers.linear_bound import LinearBound
-from placer.solvers.master import Rows, integer_master
+from placer.solvers.master import Rows, integer_master, solve_and_offer
 from placer.solvers.refilling import likely_groups
 from placer.solvers.run import Run
 
@@ -84,16 +84,7 @@ class Rounding:
         settled = dict(zip(self.linear.columns.states(), self.settled.tolist(), strict=True))
         fixed = np.array([settled.get(state, 0) for state in columns.states()], dtype=np.int64)
         program = replace(integer_master(self.rows, columns), cutoff=run.objective)
-        by = np.zeros(len(program.cost), dtype=np.int64)
-        by[: len(columns)] = fixed
-        program = moved(program, by)
-
-        def offer(values: Ints) -> None:
-            run.offer(assignment_of(columns, fixed + values[: len(columns)]))
-
-        result = self.backend(program, run, offer)
-        if result.values is not None:
-            offer(result.values)
+        solve_and_offer(self.backend, program, run, columns, fixed)
 
 
 def rounded_down(linear: LinearBound) -> Ints | None:
