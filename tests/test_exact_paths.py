@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from random import Random
 
 import pytest
@@ -14,6 +15,13 @@ from placer.solvers.batch import compile_batch
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.run import Options, Run
 from placer.status import Status
+
+TIMES = float(os.environ.get("PLACER_TEST_SEEDS", "1"))
+
+
+def seeds(first: int, number: int) -> range:
+    """Return so many seeds, PLACER_TEST_SEEDS times."""
+    return range(first, first + int(TIMES * number))
 
 
 def rescued(seed: int) -> Instance:
@@ -62,7 +70,7 @@ def least(instance: Instance) -> float | None:
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "grown"])
-@pytest.mark.parametrize("seed", range(300, 340))
+@pytest.mark.parametrize("seed", seeds(300, 40))
 def test_columns_and_narrow_closing_end_at_the_optimum(
     seed: int, listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +79,7 @@ def test_columns_and_narrow_closing_end_at_the_optimum(
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "grown"])
-@pytest.mark.parametrize("seed", [*range(40), 203, 213, 272, 382, 830])
+@pytest.mark.parametrize("seed", [*seeds(0, 40), 203, 213, 272, 382, 830])
 def test_company_that_saves_an_slo_is_not_overlooked(
     seed: int, listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,10 +100,28 @@ def test_two_that_are_late_alone_are_on_time_together(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "grown"])
-@pytest.mark.parametrize("seed", range(400, 420))
+@pytest.mark.parametrize("seed", seeds(400, 20))
 def test_a_clock_that_is_not_needed_changes_nothing(
     seed: int, listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = random_instance(seed)
     run = solved(instance, monkeypatch, listed=listed, time_limit=60.0)
     assert_optimal(run, least(instance))
+
+
+@pytest.mark.parametrize("seed", seeds(0, 12))
+def test_ways_agree_beyond_brute_force(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups that are listed, and groups that are grown, end at the same optimum."""
+    data = random_instance_data(seed, max_replicas=14, kinds=7, interference="pairwise")
+    for vm_type in data["vm_types"]:
+        vm_type["max_models"] = min(vm_type.get("max_models") or 4, 4)
+        if vm_type.get("count"):
+            vm_type["count"] *= 3
+    instance = Instance.from_dict(data)
+    listed, grown = (
+        solved(instance, monkeypatch, listed=way, time_limit=30.0) for way in (True, False)
+    )
+    for one, other in ((listed, grown), (grown, listed)):
+        if one.bound is not None and other.objective is not None:
+            assert one.bound <= other.objective + 1e-6 * max(1.0, abs(other.objective))
+    assert {listed.status(), grown.status()} != {Status.INFEASIBLE, Status.OPTIMAL}
