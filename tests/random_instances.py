@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import combinations_with_replacement
 from random import Random
 from typing import Any
 
 from placer.problem import Instance
+
+TIMES = float(os.environ.get("PLACER_TEST_SEEDS", "1"))
+"""How many times as many random instances are tried as usual."""
 
 NAMES = "abcdefgh"
 TYPE_NAMES = ("s", "m", "l", "xl")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from random import Random
 
 import pytest
 from brute_force import brute_force
-from random_instances import random_instance, random_instance_data
+from random_instances import TIMES, random_instance, random_instance_data
 
 from placer.problem import Instance
 from placer.solvers import closing, exact
@@ -15,8 +14,6 @@ from placer.solvers.batch import compile_batch
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.run import Options, Run
 from placer.status import Status
-
-TIMES = float(os.environ.get("PLACER_TEST_SEEDS", "1"))
 
 
 def seeds(first: int, number: int) -> range:

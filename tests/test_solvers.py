@@ -6,7 +6,6 @@ PLACER_TEST_SEEDS multiplies the number of random instances for each solver.
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from functools import cache
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from brute_force import brute_force, feasible_placements
 from conftest import ROOT
-from random_instances import random_instance
+from random_instances import TIMES, random_instance
 
 from placer.errors import UsageError
 from placer.files import read_instance
@@ -30,7 +29,6 @@ from placer.solving import solve
 from placer.status import Status, gap_between
 
 FLEET = ROOT / "instances" / "fleet-300.json"
-TIMES = float(os.environ.get("PLACER_TEST_SEEDS", "1"))
 SEEDS = {"auto": 120, "groups": 200, "cp-sat": 40, "milp": 40}
 DIRECT = {"cp-sat-direct": 40, "milp-direct": 30}
 EXACT = [name for name, entry in SOLVERS.items() if entry.exact]

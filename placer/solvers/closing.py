@@ -336,7 +336,6 @@ class Closing:
         if cutoff is not None and np.isfinite(cutoff):
             known = run.objective is not None and run.objective <= cutoff
             program = replace(program, cutoff=cutoff, start=program.start if known else None)
-
         return solve_and_offer(self.backend, program, run, columns, improved=improved)
 
 
