@@ -48,8 +48,8 @@ ANNEALED = 0.85
 COLUMNS_SHARE, COLUMNS_SECONDS = 0.15, 1.2
 """The most that looking for placements among the columns takes, where time is limited."""
 
-ROUNDING_SHARE = 0.5
-"""And near the linear values."""
+ROUNDING_SHARE, EVENING_SHARE = 0.5, 0.5
+"""And near the linear values, by integer programs and by their lattice."""
 
 QUICK_CLOSING = 30_000
 """The most groups that a clock leaves hope for; with more the incumbent is improved first."""
@@ -79,6 +79,7 @@ class Closing:
         self._rng = np.random.default_rng(run.options.seed)
         self._too_many: float | None = None
         self._too_hard = np.inf
+        self._evened = False
 
     def whole(self, pool: Columns) -> None:
         """Solve the master over every group there is."""
@@ -97,12 +98,25 @@ class Closing:
         if annealing := self.annealing():
             annealing.adopt(dived.placement)
 
+    def even_out(self, pricing: Pricing, linear: LinearBound) -> bool:
+        """Look for a placement right at the linear values where these are large.
+
+        Return whether that led to a better one.
+        """
+        near = self._rounding(linear)
+        if near is None or not linear.converged or self._few_may_help(pricing, linear):
+            return False
+        self.run.enter("evening out")
+        with self.run.at_most(EVENING_SHARE * self.run.time_left()):
+            self._evened = near.even_out(self._rng)
+        return self._evened
+
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
         run = self.run
         large = self._rounding(linear) is not None
-        rounded = large and not self._few_may_help(pricing, linear)
-        if rounded:
+        rounded = self._evened or (large and not self._few_may_help(pricing, linear))
+        if rounded and not self._evened:
             self._near_linear(linear)
         effort = (LARGE_EFFORT if large else FIRST_EFFORT) * share_of(run)
         while not run.should_stop():

@@ -109,7 +109,8 @@ class Groups:
         elif linear is not None and self._hopeless(run, linear, closing):
             closing.improve(linear)
         elif linear is not None:
-            if pool is None and linear.converged:
+            evened = closing.even_out(pricing, linear)
+            if pool is None and linear.converged and not evened:
                 run.enter("diving again")
                 with run.at_most(DIVE_SHARE * run.time_left()):
                     closing.dive(linear)

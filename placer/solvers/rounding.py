@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.columns import Columns, including, join
+from placer.solvers.columns import Columns, assignment_of, including, join
 from placer.solvers.frontier import Ground
 from placer.solvers.integer_program import Backend
+from placer.solvers.lattice_rounding import LatticeRounding
 from placer.solvers.linear_bound import LinearBound
 from placer.solvers.master import Rows, integer_master, solve_and_offer
 from placer.solvers.refilling import likely_groups
@@ -27,6 +28,9 @@ KEPT_OPEN = 4
 
 FEW, MANY = 2.2, 3.2
 """How many groups an integer program chooses from, for each row of the master."""
+
+OTHERS = 20
+"""How many groups that the linear bound does not use may even out the rest, for each row."""
 
 SETTLED = 0.5
 """The part of all VMs that must be settled for this to be worth it."""
@@ -53,6 +57,17 @@ class Rounding:
         """Return the rounded values, None where they are so small that little would be settled."""
         settled = rounded_down(linear)
         return None if settled is None else cls(run, rows, backend, linear, settled)
+
+    def even_out(self, rng: np.random.Generator) -> bool:
+        """Offer what the lattice of the groups in use leads to; return whether that is better."""
+        run, before = self.run, self.run.objective
+        used = self.linear.columns.take(np.flatnonzero(self.linear.values > 0.0))
+        others = self._groups(OTHERS * self.rows.count)
+        columns = including(run.costs, join([used, others]), ())
+        program = integer_master(self.rows, columns)
+        for values in LatticeRounding(run, self.backend, program, rng).points():
+            run.offer(assignment_of(columns, values[: len(columns)]))
+        return run.objective != before
 
     def search(self, seconds: float, rng: np.random.Generator) -> None:
         """Offer what integer programs find within these seconds, one after another."""

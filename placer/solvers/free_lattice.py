@@ -1,0 +1,186 @@
+"""The lattice of the columns that are free near a linear point, and points of it near that one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr
+
+from placer.solvers.characters import Characters, characters_of, vanishing
+from placer.solvers.congruences import Congruences
+from placer.solvers.group_relaxation import cheapest_sum
+from placer.solvers.integer_program import Backend
+from placer.solvers.linear_points import Equalities
+from placer.solvers.run import Run
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FREE = 0.3
+"""From which value on a column counts as free."""
+
+SMALLEST = 0.5
+"""Columns of smaller values are told from 0 as badly as those of this one."""
+
+SMALL, LARGE, SWAPS = 0.3, 0.95, 500
+"""By which factors exchanges may make the determinant of a basis smaller, and how many may."""
+
+STEPS = 300
+"""Moves along short vectors from one point."""
+
+DEEP = 1e3
+"""What a value of -1 costs, relative to the dearest column, while a point is mended."""
+
+
+@dataclass(frozen=True)
+class FreeLattice:
+    """What the free columns near `place` (n,) add up to.
+
+    first (m,), rest (q,): free columns that are a basis, and the others. shift (m, q): by how much
+    fewer of the first there are with one more of each of the rest. others (p,): columns that are
+    not free. whole: the characters of the basis; group: those of all free columns. near: which
+    numbers of the rest leave whole numbers of the first.
+    """
+
+    equal: Equalities
+    place: Floats
+    first: Ints
+    rest: Ints
+    others: Ints
+    shift: Floats
+    whole: Characters
+    group: Characters
+    near: Congruences
+
+    @classmethod
+    def of(
+        cls, equal: Equalities, place: Floats, far: float, rng: np.random.Generator
+    ) -> FreeLattice | None:
+        """Return the lattice at `place`, None where the free columns span too little.
+
+        Columns whose values are above `far` are as free as can be.
+        """
+        free = np.flatnonzero(place > FREE)
+        split = small_basis(equal.whole(free).astype(float), np.minimum(place[free], far))
+        if split is None:
+            return None
+        first, rest = free[split[0]], free[split[1]]
+        basis, further = equal.whole(first), equal.whole(rest)
+        whole = characters_of(basis, rng)
+        if whole is None:
+            return None
+        shift = np.linalg.solve(basis.astype(float), further.astype(float))
+        weight = 1.0 / np.maximum(place[np.append(first, rest)], SMALLEST)
+        try:
+            metric = np.hstack([-shift.T, np.eye(len(rest))]) * weight
+            near = Congruences(metric, whole.values(further), whole.orders)
+        except ArithmeticError:
+            return None
+        others = np.setdiff1d(np.arange(len(place)), free)
+        group = vanishing(whole, further)
+        return cls(equal, place, first, rest, others, shift, whole, group, near)
+
+    def others_needed(self, backend: Backend, run: Run, cost: Floats) -> Ints | None:
+        """Return other columns that leave something in the lattice, at the least cost (n,) found.
+
+        None where there are none, or none were found.
+        """
+        right = self.equal.right.astype(np.int64)
+        lacking = self.group.values(right[:, None])[:, 0].astype(np.int64)
+        codes = self.group.values(self.equal.whole(self.others)).astype(np.int64)
+        chosen = cheapest_sum(backend, run, self.group.orders, codes, cost[self.others], lacking)
+        return None if chosen is None else self.others[chosen]
+
+    def points(
+        self, others: Ints, reduced: Floats, tries: int, rng: np.random.Generator
+    ) -> Iterator[Ints]:
+        """Yield points (n,) with these `others`, none below 0, from so many near ones.
+
+        They are mended where values are below 0, and made cheaper, by moves along short vectors.
+        """
+        right = self.equal.right.astype(np.int64) - self.equal.whole(others).sum(axis=1)
+        basis = self.equal.whole(self.first)
+        point = self.near.point(self.whole.values(right[:, None])[:, 0].tolist())
+        if point is None:
+            return
+        weight = 1.0 / np.maximum(self.place[np.append(self.first, self.rest)], SMALLEST)
+        start = np.linalg.solve(basis.astype(float), right.astype(float))
+        away = self.place[np.append(self.first, self.rest)] - np.append(start, 0.0 * self.rest)
+        point = self.near.near(point, away * weight)
+        free = np.append(self.first, self.rest)
+        moves = self._moves()
+        for number in range(tries):
+            used = self.near.near(point, away * weight, rng) if number else point
+            rest = used.astype(np.int64)
+            left = right - self.equal.whole(self.rest) @ rest
+            first = np.rint(np.linalg.solve(basis.astype(float), left.astype(float)))
+            values = np.append(first.astype(np.int64), rest)
+            if not np.array_equal(basis @ values[: len(first)], left):
+                continue
+            values = mended(values, moves, reduced[free])
+            if values.min(initial=0) >= 0:
+                result = np.zeros(len(self.place), dtype=np.int64)
+                np.add.at(result, others, 1)
+                result[free] += values
+                yield result
+
+    def _moves(self) -> Ints:
+        """Return short changes of the free columns that add up to nothing, both ways."""
+        rest = self.near.basis
+        first = -np.rint(rest @ self.shift.T).astype(np.int64)
+        both = np.hstack([first, rest])
+        return np.vstack([both, -both])
+
+
+def mended(values: Ints, moves: Ints, cost: Floats) -> Ints:
+    """Return `values` after moves that make up for values below 0, or lower the cost."""
+    price = DEEP * max(1e-9, float(cost.max(initial=0.0)))
+    change = moves @ cost
+    now = price * -np.minimum(values, 0).sum()
+    for _ in range(STEPS):
+        after = -price * np.minimum(values + moves, 0).sum(axis=1) + change
+        best = int(after.argmin()) if len(after) else 0
+        if not len(after) or after[best] >= now - 1e-9 * price / DEEP:
+            break
+        values = values + moves[best]
+        now = after[best] - change[best]
+    return values
+
+
+def small_basis(columns: Floats, weight: Floats) -> tuple[Ints, Ints] | None:
+    """Return which of `columns` (m, n) are a basis, and which are left; None where none are.
+
+    Columns of a large weight (n,) come first; then exchanges make the determinant smaller.
+    """
+    m, n = columns.shape
+    if n < m:
+        return None
+    _, triangle, order = qr(columns * weight, mode="economic", pivoting=True)
+    diagonal = np.abs(np.diag(triangle))
+    if diagonal.min(initial=np.inf) <= 1e-9 * diagonal.max(initial=0.0):
+        return None
+    first, rest = order[:m].astype(np.int64), order[m:].astype(np.int64)
+    for swap in range(SWAPS if len(rest) else 0):
+        if swap % 20 == 0:
+            table = np.linalg.solve(columns[:, first], columns[:, rest])
+        size = np.abs(table)
+        size[size < SMALL] = np.inf
+        i, j = np.unravel_index(int(size.argmin()), size.shape)
+        if size[i, j] > LARGE:
+            break
+        first[i], rest[j] = rest[j], first[i]
+        table = exchanged(table, int(i), int(j))
+    return first, rest
+
+
+def exchanged(table: Floats, i: int, j: int) -> Floats:
+    """Return what the rest is in terms of a basis after its i-th takes the rest's j-th's place."""
+    pivot, column = table[i, j], table[:, j].copy()
+    row = table[i] / pivot
+    result: Floats = table - np.outer(column, row)
+    result[i], result[:, j] = row, -column / pivot
+    result[i, j] = 1.0 / pivot
+    return result

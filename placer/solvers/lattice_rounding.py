@@ -1,0 +1,90 @@
+"""Integer points near a linear optimum whose values are large, by the lattice of its columns.
+
+Columns whose values are far from 0 at the linear optimum, or a little above it, may be used more
+often or less: what they add up to is a lattice. What the right-hand side lacks of it is an element
+of a finite group, to which other columns must add up at the least cost: Gomory's group relaxation
+(1965), with more columns free than a basis has. The rest is to find a point of the lattice near
+the linear one, by a reduced basis (Babai 1986).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placer.solvers.free_lattice import FreeLattice
+from placer.solvers.integer_program import Backend, IntegerProgram
+from placer.solvers.linear_points import (
+    Equalities,
+    cheapest_alike,
+    interior_point,
+    reduced_costs,
+)
+from placer.solvers.run import Run
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LADDER = ((2.0, 8.0), (1.5, 16.0), (2.0, 4.0), (1.5, 4.0), (2.0, 2.0), (16.0, 0.0))
+"""Attempts: which value is far enough from 0, and what that may cost, in units of the reduced cost
+of the column that as many are cheaper than as there are rows."""
+
+SECONDS = 5.0
+"""The most that looking for other columns takes in one attempt."""
+
+TRIES = 30
+"""How many points near the linear one are looked at in one attempt."""
+
+
+class LatticeRounding:
+    """Integer points near the linear optimum of a program, within one run's clock."""
+
+    def __init__(
+        self, run: Run, backend: Backend, program: IntegerProgram, rng: np.random.Generator
+    ) -> None:
+        self._run, self._backend, self._program, self._rng = run, backend, program, rng
+        self._best = np.inf
+
+    def points(self) -> Iterator[Ints]:
+        """Yield values of the program's columns that keep all rows, each cheaper than the last."""
+        every = Equalities.of(self._program)
+        if every is None:
+            return
+        kept = cheapest_alike(every)
+        equal = every.take(kept)
+        reduced = reduced_costs(equal)
+        if reduced is None:
+            return
+        for point in self._points(equal, reduced):
+            values = np.zeros(len(every.cost), dtype=np.int64)
+            values[kept] = point
+            if (values <= every.upper).all():
+                yield values[: len(self._program.cost)]
+
+    def _points(self, equal: Equalities, reduced: Floats) -> Iterator[Ints]:
+        """Yield solutions (n,) of the equalities; reduced (n,): their reduced costs."""
+        rank = np.sort(reduced[reduced > 0.0])[: len(equal.right)]
+        unit = float(rank.max(initial=0.0))
+        for far, dearer in LADDER:
+            if self._run.should_stop():
+                return
+            if dearer * unit >= self._best:
+                continue
+            place = interior_point(equal, reduced, far, dearer * unit)
+            lattice = None if place is None else FreeLattice.of(equal, place, far, self._rng)
+            if lattice:
+                yield from self._near(lattice, reduced)
+
+    def _near(self, lattice: FreeLattice, reduced: Floats) -> Iterator[Ints]:
+        """Yield points of one lattice."""
+        with self._run.at_most(SECONDS):
+            others = lattice.others_needed(self._backend, self._run, reduced)
+        if others is None or self._run.should_stop():
+            return
+        for point in lattice.points(others, reduced, TRIES, self._rng):
+            cost = float(reduced @ point)
+            if cost < self._best * (1.0 - 1e-9):
+                self._best = cost
+                yield point
