@@ -79,7 +79,6 @@ class Closing:
         self._rng = np.random.default_rng(run.options.seed)
         self._too_many: float | None = None
         self._too_hard = np.inf
-        self._evened = False
 
     def whole(self, pool: Columns) -> None:
         """Solve the master over every group there is."""
@@ -98,25 +97,25 @@ class Closing:
         if annealing := self.annealing():
             annealing.adopt(dived.placement)
 
-    def even_out(self, pricing: Pricing, linear: LinearBound) -> bool:
-        """Look for a placement right at the linear values where these are large.
+    def large(self, linear: LinearBound) -> bool:
+        """Return whether the linear values are large: most VMs are settled by them."""
+        return self._rounding(linear) is not None
 
-        Return whether that led to a better one.
-        """
+    def even_out(self, linear: LinearBound) -> bool:
+        """Look for a placement right at linear values that are large; return if it is better."""
         near = self._rounding(linear)
-        if near is None or not linear.converged or self._few_may_help(pricing, linear):
+        if near is None:
             return False
         self.run.enter("evening out")
         with self.run.at_most(EVENING_SHARE * self.run.time_left()):
-            self._evened = near.even_out(self._rng)
-        return self._evened
+            return near.even_out(self._rng, quick=not linear.converged)
 
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
         run = self.run
-        large = self._rounding(linear) is not None
-        rounded = self._evened or (large and not self._few_may_help(pricing, linear))
-        if rounded and not self._evened:
+        large = self.large(linear)
+        rounded = large and not self._few_may_help(pricing, linear)
+        if rounded and not self.even_out(linear):
             self._near_linear(linear)
         effort = (LARGE_EFFORT if large else FIRST_EFFORT) * share_of(run)
         while not run.should_stop():

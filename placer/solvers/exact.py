@@ -109,8 +109,7 @@ class Groups:
         elif linear is not None and self._hopeless(run, linear, closing):
             closing.improve(linear)
         elif linear is not None:
-            evened = closing.even_out(pricing, linear)
-            if pool is None and linear.converged and not evened:
+            if pool is None and linear.converged and not closing.large(linear):
                 run.enter("diving again")
                 with run.at_most(DIVE_SHARE * run.time_left()):
                     closing.dive(linear)
@@ -156,9 +155,11 @@ class Groups:
             ).solve()
         if linear is None or run.should_stop():
             return False
-        run.enter("diving")
-        with run.at_most(DIVE_SHARE * run.time_left()):
-            closing.dive(linear)
+        evened = closing.even_out(linear)
+        if not evened:
+            run.enter("diving")
+            with run.at_most(DIVE_SHARE * run.time_left()):
+                closing.dive(linear)
         run.promising.update(dict.fromkeys(linear.columns.states()))
         if not np.isfinite(run.time_left()) or run.should_stop():
             return False
@@ -169,7 +170,7 @@ class Groups:
             with run.at_most(IMPROVING_SHARE * run.time_left()):
                 while not run.should_stop() and closing.improved(linear, seconds):
                     seconds *= 2.0
-        elif run.best is not None:
+        elif run.best is not None and not evened:
             run.enter("first neighbourhoods")
             Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
         return False

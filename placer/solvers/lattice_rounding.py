@@ -47,8 +47,11 @@ class LatticeRounding:
         self._run, self._backend, self._program, self._rng = run, backend, program, rng
         self._best = np.inf
 
-    def points(self) -> Iterator[Ints]:
-        """Yield values of the program's columns that keep all rows, each cheaper than the last."""
+    def points(self, *, quick: bool = False) -> Iterator[Ints]:
+        """Yield values of the program's columns that keep all rows, each cheaper than the last.
+
+        With `quick` those of the first attempt that leads to some.
+        """
         every = Equalities.of(self._program)
         if every is None:
             return
@@ -57,18 +60,18 @@ class LatticeRounding:
         reduced = reduced_costs(equal)
         if reduced is None:
             return
-        for point in self._points(equal, reduced):
+        for point in self._points(equal, reduced, quick):
             values = np.zeros(len(every.cost), dtype=np.int64)
             values[kept] = point
             if (values <= every.upper).all():
                 yield values[: len(self._program.cost)]
 
-    def _points(self, equal: Equalities, reduced: Floats) -> Iterator[Ints]:
+    def _points(self, equal: Equalities, reduced: Floats, quick: bool) -> Iterator[Ints]:
         """Yield solutions (n,) of the equalities; reduced (n,): their reduced costs."""
         rank = np.sort(reduced[reduced > 0.0])[: len(equal.right)]
         unit = float(rank.max(initial=0.0))
         for far, dearer in LADDER:
-            if self._run.should_stop():
+            if self._run.should_stop() or (quick and np.isfinite(self._best)):
                 return
             if dearer * unit >= self._best:
                 continue

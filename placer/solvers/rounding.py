@@ -18,6 +18,7 @@ from placer.solvers.integer_program import Backend
 from placer.solvers.lattice_rounding import LatticeRounding
 from placer.solvers.linear_bound import LinearBound
 from placer.solvers.master import Rows, integer_master, solve_and_offer
+from placer.solvers.pricing import lowest
 from placer.solvers.refilling import likely_groups
 from placer.solvers.run import Run
 
@@ -30,7 +31,7 @@ FEW, MANY = 2.2, 3.2
 """How many groups an integer program chooses from, for each row of the master."""
 
 OTHERS = 20
-"""How many groups that the linear bound does not use may even out the rest, for each row."""
+"""How many groups the rest may be evened out by, for each row of the master."""
 
 SETTLED = 0.5
 """The part of all VMs that must be settled for this to be worth it."""
@@ -58,14 +59,18 @@ class Rounding:
         settled = rounded_down(linear)
         return None if settled is None else cls(run, rows, backend, linear, settled)
 
-    def even_out(self, rng: np.random.Generator) -> bool:
-        """Offer what the lattice of the groups in use leads to; return whether that is better."""
-        run, before = self.run, self.run.objective
-        used = self.linear.columns.take(np.flatnonzero(self.linear.values > 0.0))
-        others = self._groups(OTHERS * self.rows.count)
-        columns = including(run.costs, join([used, others]), ())
+    def even_out(self, rng: np.random.Generator, *, quick: bool = False) -> bool:
+        """Offer what the lattice of the groups in use leads to; return whether that is better.
+
+        With `quick` the linear master's own columns do, and the first placement that is found.
+        """
+        run, before, prices = self.run, self.run.objective, self.linear.guide
+        columns, most = self.linear.columns, OTHERS * self.rows.count
+        if not quick:
+            columns = including(run.costs, join([columns, self._groups(most)]), ())
+        columns = columns.take(lowest(columns.cost - prices.worth(columns), most))
         program = integer_master(self.rows, columns)
-        for values in LatticeRounding(run, self.backend, program, rng).points():
+        for values in LatticeRounding(run, self.backend, program, rng).points(quick=quick):
             run.offer(assignment_of(columns, values[: len(columns)]))
         return run.objective != before
 
