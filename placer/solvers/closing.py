@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -101,14 +102,18 @@ class Closing:
         """Return whether the linear values are large: most VMs are settled by them."""
         return self._rounding(linear) is not None
 
-    def even_out(self, linear: LinearBound) -> bool:
-        """Look for a placement right at linear values that are large; return if it is better."""
+    def even_out(self, linear: LinearBound, *, again: bool = False) -> bool:
+        """Look for a placement right at linear values that are large; return if it is better.
+
+        `again` is for another time, as long as there is time.
+        """
         near = self._rounding(linear)
         if near is None:
             return False
         self.run.enter("evening out")
-        with self.run.at_most(EVENING_SHARE * self.run.time_left()):
-            return near.even_out(self._rng, quick=not linear.converged)
+        share = 1.0 if again else EVENING_SHARE
+        with self.run.at_most(share * self.run.time_left()):
+            return near.even_out(self._rng, quick=not linear.converged, again=again)
 
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
@@ -183,8 +188,10 @@ class Closing:
     def _searches(self, linear: LinearBound) -> Improving:
         """Return the searches for better placements, which go on where they ended."""
         if self._improving is None:
+            hurry = np.isfinite(self.run.time_left())
+            even_out = partial(self.even_out, again=True) if hurry and self.large(linear) else None
             self._improving = Improving(
-                self.run, self.rows, linear, self.annealing(), self._recombine
+                self.run, self.rows, linear, self.annealing(), self._recombine, even_out
             )
         self._improving.linear = linear
         return self._improving

@@ -86,7 +86,7 @@ class Congruences:
     def near(
         self, point: Objects, place: Floats, rng: np.random.Generator | None = None
     ) -> Objects:
-        """Return `point` moved by the basis near `place` (dim,): the nearest plane, in turn (Babai).
+        """Return `point` moved by the basis near `place` (dim,): nearest planes, in turn (Babai).
 
         With `rng` one of the two nearest planes, each the likelier the nearer it is (Klein 2000).
         """

@@ -44,9 +44,10 @@ FIRST_STEP = 0.5
 FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.6
 """With more replicas, whether a VM more is used matters little; the time to find out otherwise."""
 
-COLUMNS_SHARE, SLOW_COLUMNS_SHARE = 0.4, 0.15
+COLUMNS_SHARE, SLOW_COLUMNS_SHARE, EVENED_COLUMNS_SHARE = 0.4, 0.15, 0.75
 """How much of the time left the linear bound may take before better placements are looked for; less
-where exact pricing is so slow that it will hardly come to an end."""
+where exact pricing is so slow that it will hardly come to an end, and most of the time is for
+annealing; more where placements are right at the linear values."""
 
 PROBE_SHARE = 0.1
 """Of the time left, what the first exact pricing may take: dozens follow where it ends."""
@@ -91,13 +92,13 @@ class Groups:
         closing = Closing(run, rows, self.backend())
         if pool is None:
             pricing: Pricing = GrowthPricing(run)
-            slow = self._without_pool(run, rows, pricing, closing)
+            share = self._without_pool(run, rows, pricing, closing)
         else:
-            pricing, slow = PoolPricing(run.batch, pool), False
+            pricing, share = PoolPricing(run.batch, pool), COLUMNS_SHARE
         if run.should_stop():
             return
         run.enter("columns")
-        with run.at_most((SLOW_COLUMNS_SHARE if slow else COLUMNS_SHARE) * run.time_left()):
+        with run.at_most(share * run.time_left()):
             generation = ColumnGeneration(run, rows.counting(), pricing, cutting=True)
             linear = generation.solve()
             if linear is not None and linear.converged and not linear.infeasible:
@@ -131,10 +132,10 @@ class Groups:
         hurry = bool(np.isfinite(run.time_left()))
         return not linear.converged and hurry and closing.annealing() is not None
 
-    def _without_pool(self, run: Run, rows: Rows, pricing: Pricing, closing: Closing) -> bool:
+    def _without_pool(self, run: Run, rows: Rows, pricing: Pricing, closing: Closing) -> float:
         """Look for good placements and a quick bound where groups are too many to list.
 
-        Return whether exact pricing is slow.
+        Return how much of the time left the linear bound may take.
         """
         run.enter("aggregate bound")
         raise_aggregate_bound(run, share_of(run))
@@ -147,14 +148,14 @@ class Groups:
             run.enter("annealing")
             annealing.improve(ANNEALING_SHARE * run.time_left())
         if run.should_stop():
-            return False
+            return COLUMNS_SHARE
         run.enter("first columns")
         with run.at_most(FIRST_SHARE * run.time_left()):
             linear = ColumnGeneration(
                 run, rows, pricing, outdone_by_bound=True, most_effort=EFFORTS - 1
             ).solve()
         if linear is None or run.should_stop():
-            return False
+            return COLUMNS_SHARE
         evened = closing.even_out(linear)
         if not evened:
             run.enter("diving")
@@ -162,10 +163,10 @@ class Groups:
                 closing.dive(linear)
         run.promising.update(dict.fromkeys(linear.columns.states()))
         if not np.isfinite(run.time_left()) or run.should_stop():
-            return False
+            return COLUMNS_SHARE
         if closing.annealing():
             if slow_pricing(run, pricing, linear):
-                return True  # most of the time is annealing's, after the bound
+                return SLOW_COLUMNS_SHARE
             seconds = FIRST_STEP
             with run.at_most(IMPROVING_SHARE * run.time_left()):
                 while not run.should_stop() and closing.improved(linear, seconds):
@@ -173,7 +174,7 @@ class Groups:
         elif run.best is not None and not evened:
             run.enter("first neighbourhoods")
             Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
-        return False
+        return EVENED_COLUMNS_SHARE if evened else COLUMNS_SHARE
 
 
 class GroupsCpSat(Groups):

@@ -163,9 +163,10 @@ def small_basis(columns: Floats, weight: Floats) -> tuple[Ints, Ints] | None:
     if diagonal.min(initial=np.inf) <= 1e-9 * diagonal.max(initial=0.0):
         return None
     first, rest = order[:m].astype(np.int64), order[m:].astype(np.int64)
+    table = np.zeros((m, n - m))
     for swap in range(SWAPS if len(rest) else 0):
         if swap % 20 == 0:
-            table = np.linalg.solve(columns[:, first], columns[:, rest])
+            table[:] = np.linalg.solve(columns[:, first], columns[:, rest])
         size = np.abs(table)
         size[size < SMALL] = np.inf
         i, j = np.unravel_index(int(size.argmin()), size.shape)

@@ -47,10 +47,12 @@ class Improving:
         linear: LinearBound,
         annealing: Annealing | None,
         choose: Callable[[LinearBound, Columns], object],
+        even_out: Callable[[LinearBound], object] | None = None,
     ) -> None:
         """`choose` offers the best placement it finds in time, of the bound's columns and others.
 
-        annealing: where the batch is one for it.
+        annealing: where the batch is one for it. even_out: where linear values are large, what
+        offers placements near them in time: dives and moves of replicas lead nowhere there.
         """
         self._run, self._rows, self.linear, self._choose = run, rows, linear, choose
         self._rng = np.random.default_rng(run.options.seed + 1)
@@ -60,12 +62,18 @@ class Improving:
         ]
         self._annealing = annealing
         self._dived: list[Columns] = []
-        self._searches: dict[str, Callable[[float], None]] = {
+        self._searches: dict[str, Callable[[float], object]] = {
             "annealing" if self._annealing else "local search": self._locally,
             "diving again": self._dive,
             "neighbourhoods": self._near,
             "wider columns": self._recombine,
         }
+        if even_out:
+            self._searches = {
+                "evening out": lambda _: even_out(self.linear),
+                "neighbourhoods": self._near,
+                "wider columns": self._recombine,
+            }
         self._ways = Ways(list(self._searches), self._rng)
         self._untried = 2 * list(self._searches)
 

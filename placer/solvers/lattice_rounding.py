@@ -31,6 +31,12 @@ LADDER = ((2.0, 8.0), (1.5, 16.0), (2.0, 4.0), (1.5, 4.0), (2.0, 2.0), (16.0, 0.
 """Attempts: which value is far enough from 0, and what that may cost, in units of the reduced cost
 of the column that as many are cheaper than as there are rows."""
 
+FAR, DEARER = (1.2, 2.2), (3.0, 9.0)
+"""The same for attempts at random."""
+
+NOISE = 0.3
+"""How far these change costs, so that others of the columns lead to the lattice."""
+
 SECONDS = 5.0
 """The most that looking for other columns takes in one attempt."""
 
@@ -47,10 +53,11 @@ class LatticeRounding:
         self._run, self._backend, self._program, self._rng = run, backend, program, rng
         self._best = np.inf
 
-    def points(self, *, quick: bool = False) -> Iterator[Ints]:
+    def points(self, *, quick: bool = False, again: bool = False) -> Iterator[Ints]:
         """Yield values of the program's columns that keep all rows, each cheaper than the last.
 
-        With `quick` those of the first attempt that leads to some.
+        With `quick` those of the first attempt that leads to some; where this was done before,
+        `again` makes attempts at random, until time is over.
         """
         every = Equalities.of(self._program)
         if every is None:
@@ -60,30 +67,34 @@ class LatticeRounding:
         reduced = reduced_costs(equal)
         if reduced is None:
             return
-        for point in self._points(equal, reduced, quick):
-            values = np.zeros(len(every.cost), dtype=np.int64)
-            values[kept] = point
-            if (values <= every.upper).all():
-                yield values[: len(self._program.cost)]
-
-    def _points(self, equal: Equalities, reduced: Floats, quick: bool) -> Iterator[Ints]:
-        """Yield solutions (n,) of the equalities; reduced (n,): their reduced costs."""
         rank = np.sort(reduced[reduced > 0.0])[: len(equal.right)]
         unit = float(rank.max(initial=0.0))
-        for far, dearer in LADDER:
+        for far, dearer in self._at_random() if again else LADDER:
             if self._run.should_stop() or (quick and np.isfinite(self._best)):
                 return
-            if dearer * unit >= self._best:
-                continue
-            place = interior_point(equal, reduced, far, dearer * unit)
-            lattice = None if place is None else FreeLattice.of(equal, place, far, self._rng)
-            if lattice:
-                yield from self._near(lattice, reduced)
+            if dearer * unit < self._best:
+                for point in self._attempt(equal, reduced, far, dearer * unit, again):
+                    values = np.zeros(len(every.cost), dtype=np.int64)
+                    values[kept] = point
+                    if (values <= every.upper).all():
+                        yield values[: len(self._program.cost)]
 
-    def _near(self, lattice: FreeLattice, reduced: Floats) -> Iterator[Ints]:
-        """Yield points of one lattice."""
+    def _at_random(self) -> Iterator[tuple[float, float]]:
+        """Yield attempts like those of the ladder, without end."""
+        while True:
+            yield float(self._rng.uniform(*FAR)), float(self._rng.uniform(*DEARER))
+
+    def _attempt(
+        self, equal: Equalities, reduced: Floats, far: float, dearer: float, again: bool
+    ) -> Iterator[Ints]:
+        """Yield points (n,) of one lattice that are cheaper than any before."""
+        place = interior_point(equal, reduced, far, dearer)
+        lattice = None if place is None else FreeLattice.of(equal, place, far, self._rng)
+        if lattice is None:
+            return
+        noise = self._rng.exponential(NOISE, len(reduced)) if again else 0.0
         with self._run.at_most(SECONDS):
-            others = lattice.others_needed(self._backend, self._run, reduced)
+            others = lattice.others_needed(self._backend, self._run, reduced * (1.0 + noise))
         if others is None or self._run.should_stop():
             return
         for point in lattice.points(others, reduced, TRIES, self._rng):

@@ -95,9 +95,7 @@ def reduced_costs(equal: Equalities) -> Floats | None:
     return reduced
 
 
-def interior_point(
-    equal: Equalities, reduced: Floats, far: float, dearer: float
-) -> Floats | None:
+def interior_point(equal: Equalities, reduced: Floats, far: float, dearer: float) -> Floats | None:
     """Return a linear solution (n,) with as much as possible of each column up to `far`.
 
     It is dearer than the optimum, by reduced costs, by at most `dearer`. None where there is none.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.columns import Columns, assignment_of, including, join
+from placer.solvers.columns import Columns, assignment_of, distinct_columns, including, join
 from placer.solvers.frontier import Ground
 from placer.solvers.integer_program import Backend
 from placer.solvers.lattice_rounding import LatticeRounding
@@ -59,18 +59,22 @@ class Rounding:
         settled = rounded_down(linear)
         return None if settled is None else cls(run, rows, backend, linear, settled)
 
-    def even_out(self, rng: np.random.Generator, *, quick: bool = False) -> bool:
+    def even_out(
+        self, rng: np.random.Generator, *, quick: bool = False, again: bool = False
+    ) -> bool:
         """Offer what the lattice of the groups in use leads to; return whether that is better.
 
-        With `quick` the linear master's own columns do, and the first placement that is found.
+        With `quick` the linear master's own columns do, and the first placement that is found;
+        `again` is for another time, as long as there is time.
         """
         run, before, prices = self.run, self.run.objective, self.linear.guide
         columns, most = self.linear.columns, OTHERS * self.rows.count
         if not quick:
-            columns = including(run.costs, join([columns, self._groups(most)]), ())
+            columns = distinct_columns(join([columns, self._groups(most)]))
         columns = columns.take(lowest(columns.cost - prices.worth(columns), most))
         program = integer_master(self.rows, columns)
-        for values in LatticeRounding(run, self.backend, program, rng).points(quick=quick):
+        lattice = LatticeRounding(run, self.backend, program, rng)
+        for values in lattice.points(quick=quick, again=again):
             run.offer(assignment_of(columns, values[: len(columns)]))
         return run.objective != before
 
