@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Objects = NDArray[np.object_]
 
-BITS, LIFTS = 24, 8
+BITS, LIFTS = 24, 20
 """Binary digits that a lift adds, and how many lifts there are."""
 
 DRAWN = 44
@@ -31,8 +31,8 @@ MIXED = 24
 STABLE = 1 << 36
 """Residuals above this say that floating point does not invert the matrix well enough."""
 
-LARGEST = 1 << 61
-"""The largest order that is worked with."""
+LARGEST = 1 << (BITS * LIFTS // 2 - 32)
+"""The largest order that so many digits tell."""
 
 
 @dataclass(frozen=True)

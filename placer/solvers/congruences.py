@@ -35,15 +35,13 @@ class Congruences:
     """
 
     def __init__(self, metric: Floats, values: Objects, orders: list[int]) -> None:
-        """Raises ArithmeticError where numbers do not fit, or remainders do not vanish."""
+        """Raises ArithmeticError where remainders do not vanish."""
         self.metric, self._values, self._orders = metric, values, orders
         self.basis: Ints = np.eye(len(metric), dtype=np.int64)
         self._steps = [
             self._impose(said, order) for said, order in zip(values, orders, strict=True)
         ]
         reduce_basis(self.basis @ metric, self.basis, EXCHANGES)
-        if np.abs(self.basis).max(initial=0) > 2**53:
-            raise ArithmeticError("a basis that is too large")
         self._orthogonal, self._triangle = np.linalg.qr((self.basis @ metric).T)
 
     def _impose(self, said: Objects, order: int) -> tuple[Objects, int] | None:
@@ -52,23 +50,25 @@ class Congruences:
         The basis and a remainder of the order itself are reduced together, remainders weighing
         more and more, until they are 0 in all rows but one.
         """
-        rest = np.array([int(v) % order for v in self.basis.astype(object) @ said], dtype=np.int64)
+        rest: Objects = self.basis.astype(object) @ said % order
         if not rest.any():
             return None
+        rest = np.append(np.where(2 * rest > order, rest - order, rest), order)
         count = len(self.basis)
-        rest[2 * rest > order] -= order
-        whole = np.zeros((count + 1, count + 1), dtype=np.int64)
-        whole[:count, :count], whole[:count, count], whole[count, count] = self.basis, rest, order
+        rows = np.zeros((count + 1, count), dtype=np.int64)
+        rows[:count] = self.basis
         size = float(np.linalg.norm(self.metric, axis=1).max(initial=1.0))
         for shift in range(order.bit_length() - STAGE, -STAGE * STRESSES - 1, -STAGE):
-            weighed = size * 2.0**-shift * whole[:, count:]
-            vectors = np.ascontiguousarray(np.hstack([whole[:, :count] @ self.metric, weighed]))
+            weighed = np.array([size * shifted(value, shift) for value in rest.tolist()])
+            vectors = np.ascontiguousarray(np.column_stack([rows @ self.metric, weighed]))
+            whole = np.hstack([rows, np.eye(count + 1, dtype=np.int64)])
             reduce_basis(vectors, whole, EXCHANGES)
-        left = np.flatnonzero(whole[:, count])
+            rows, rest = whole[:, :count].copy(), whole[:, count:].astype(object) @ rest
+        left = np.flatnonzero(rest)
         if len(left) != 1:
             raise ArithmeticError("remainders that do not vanish")
-        self.basis = np.ascontiguousarray(np.delete(whole, left[0], axis=0)[:, :count])
-        return whole[left[0], :count].astype(object), int(whole[left[0], count])
+        self.basis = np.delete(rows, left[0], axis=0)
+        return rows[left[0]].astype(object), int(rest[left[0]])
 
     def point(self, target: list[int]) -> Objects | None:
         """Return a point whose values are `target` modulo the orders, None where there is none."""
@@ -104,3 +104,9 @@ class Congruences:
                 break
             point = point - times @ self.basis.astype(object)
         return point
+
+
+def shifted(value: int, shift: int) -> float:
+    """Return `value` over two to the power of `shift`, however large both are."""
+    some = max(0, shift - 60)
+    return float(value >> some) * 2.0 ** (some - shift)

@@ -12,7 +12,6 @@ from scipy.linalg import qr
 from placer.solvers.characters import Characters, characters_of, vanishing
 from placer.solvers.congruences import Congruences
 from placer.solvers.group_relaxation import cheapest_sum
-from placer.solvers.integer_program import Backend
 from placer.solvers.linear_points import Equalities
 from placer.solvers.run import Run
 
@@ -25,8 +24,8 @@ FREE = 0.3
 SMALLEST = 0.5
 """Columns of smaller values are told from 0 as badly as those of this one."""
 
-SMALL, LARGE, SWAPS = 0.3, 0.95, 500
-"""By which factors exchanges may make the determinant of a basis smaller, and how many may."""
+DEPENDENT = 1e-9
+"""Relative to the largest pivot: columns with smaller ones are no basis."""
 
 STEPS = 300
 """Moves along short vectors from one point."""
@@ -64,7 +63,7 @@ class FreeLattice:
         Columns whose values are above `far` are as free as can be.
         """
         free = np.flatnonzero(place > FREE)
-        split = small_basis(equal.whole(free).astype(float), np.minimum(place[free], far))
+        split = basis_of(equal.whole(free).astype(float), np.minimum(place[free], far))
         if split is None:
             return None
         first, rest = free[split[0]], free[split[1]]
@@ -83,7 +82,7 @@ class FreeLattice:
         group = vanishing(whole, further)
         return cls(equal, place, first, rest, others, shift, whole, group, near)
 
-    def others_needed(self, backend: Backend, run: Run, cost: Floats) -> Ints | None:
+    def others_needed(self, run: Run, cost: Floats) -> Ints | None:
         """Return other columns that leave something in the lattice, at the least cost (n,) found.
 
         None where there are none, or none were found.
@@ -91,7 +90,10 @@ class FreeLattice:
         right = self.equal.right.astype(np.int64)
         lacking = self.group.values(right[:, None])[:, 0].astype(np.int64)
         codes = self.group.values(self.equal.whole(self.others)).astype(np.int64)
-        chosen = cheapest_sum(backend, run, self.group.orders, codes, cost[self.others], lacking)
+        kinds = np.unique(codes, axis=1, return_index=True)[1]
+        if vanishing(self.group, self.equal.whole(self.others[kinds])).values(right[:, None]).any():
+            return None
+        chosen = cheapest_sum(run, self.group.orders, codes, cost[self.others], lacking)
         return None if chosen is None else self.others[chosen]
 
     def points(
@@ -150,38 +152,16 @@ def mended(values: Ints, moves: Ints, cost: Floats) -> Ints:
     return values
 
 
-def small_basis(columns: Floats, weight: Floats) -> tuple[Ints, Ints] | None:
+def basis_of(columns: Floats, weight: Floats) -> tuple[Ints, Ints] | None:
     """Return which of `columns` (m, n) are a basis, and which are left; None where none are.
 
-    Columns of a large weight (n,) come first; then exchanges make the determinant smaller.
+    Columns of a large weight (n,) come first.
     """
     m, n = columns.shape
     if n < m:
         return None
     _, triangle, order = qr(columns * weight, mode="economic", pivoting=True)
     diagonal = np.abs(np.diag(triangle))
-    if diagonal.min(initial=np.inf) <= 1e-9 * diagonal.max(initial=0.0):
+    if diagonal.min(initial=np.inf) <= DEPENDENT * diagonal.max(initial=0.0):
         return None
-    first, rest = order[:m].astype(np.int64), order[m:].astype(np.int64)
-    table = np.zeros((m, n - m))
-    for swap in range(SWAPS if len(rest) else 0):
-        if swap % 20 == 0:
-            table[:] = np.linalg.solve(columns[:, first], columns[:, rest])
-        size = np.abs(table)
-        size[size < SMALL] = np.inf
-        i, j = np.unravel_index(int(size.argmin()), size.shape)
-        if size[i, j] > LARGE:
-            break
-        first[i], rest[j] = rest[j], first[i]
-        table = exchanged(table, int(i), int(j))
-    return first, rest
-
-
-def exchanged(table: Floats, i: int, j: int) -> Floats:
-    """Return what the rest is in terms of a basis after its i-th takes the rest's j-th's place."""
-    pivot, column = table[i, j], table[:, j].copy()
-    row = table[i] / pivot
-    result: Floats = table - np.outer(column, row)
-    result[i], result[:, j] = row, -column / pivot
-    result[i, j] = 1.0 / pivot
-    return result
+    return order[:m].astype(np.int64), order[m:].astype(np.int64)

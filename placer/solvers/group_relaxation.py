@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from placer.solvers.integer_program import Backend, IntegerProgram
+from placer.solvers.integer_program import IntegerProgram
 from placer.solvers.run import Run
 
 Floats = NDArray[np.float64]
@@ -17,14 +17,17 @@ LARGEST = 1 << 20
 
 
 def cheapest_sum(
-    backend: Backend, run: Run, orders: list[int], codes: Ints, cost: Floats, target: Ints
+    run: Run, orders: list[int], codes: Ints, cost: Floats, target: Ints
 ) -> Ints | None:
     """Return which columns, some of them several times, add up to `target` (k,).
 
     The group is the product of cyclic ones of these `orders`; codes (k, n): the element of each
-    column; cost (n,), not negative. They are the cheapest where the backend ends in time. None
+    column; cost (n,), not negative. They are the cheapest where there is time to find these. None
     where none are found. Of columns that are the same element only the cheapest is looked at.
+    CP-SAT is asked: such remainders keep HiGHS far longer.
     """
+    from placer.solvers.backend_cpsat import solve_with_cpsat
+
     if max(orders, default=1) > LARGEST:
         return None
     order = np.argsort(cost, kind="stable")
@@ -33,7 +36,10 @@ def cheapest_sum(
     some = some[codes[:, some].any(axis=0)]
     modulus = np.array(orders, dtype=np.int64)
     table = np.hstack([codes[:, some], -np.diag(modulus)])
-    most = np.full(len(some), float(modulus.max(initial=1) - 1))
+    order_of_each = np.lcm.reduce(
+        modulus[:, None] // np.gcd(codes[:, some], modulus[:, None]), axis=0, initial=1
+    )
+    most = order_of_each - 1.0
     program = IntegerProgram(
         cost=np.append(cost[some], np.zeros(len(orders))),
         upper=np.append(most, codes[:, some] @ most // modulus),
@@ -41,5 +47,5 @@ def cheapest_sum(
         row_lower=target.astype(float),
         row_upper=target.astype(float),
     )
-    found = backend(program, run).values
+    found = solve_with_cpsat(program, run).values
     return None if found is None else np.repeat(some, found[: len(some)])

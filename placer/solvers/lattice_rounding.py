@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.free_lattice import FreeLattice
-from placer.solvers.integer_program import Backend, IntegerProgram
+from placer.solvers.integer_program import IntegerProgram
 from placer.solvers.linear_points import (
     Equalities,
     cheapest_alike,
@@ -40,6 +40,9 @@ NOISE = 0.3
 SECONDS = 5.0
 """The most that looking for other columns takes in one attempt."""
 
+VAIN = 2
+"""After so many attempts that led to nothing there are no more."""
+
 TRIES = 30
 """How many points near the linear one are looked at in one attempt."""
 
@@ -47,10 +50,8 @@ TRIES = 30
 class LatticeRounding:
     """Integer points near the linear optimum of a program, within one run's clock."""
 
-    def __init__(
-        self, run: Run, backend: Backend, program: IntegerProgram, rng: np.random.Generator
-    ) -> None:
-        self._run, self._backend, self._program, self._rng = run, backend, program, rng
+    def __init__(self, run: Run, program: IntegerProgram, rng: np.random.Generator) -> None:
+        self._run, self._program, self._rng = run, program, rng
         self._best = np.inf
 
     def points(self, *, quick: bool = False, again: bool = False) -> Iterator[Ints]:
@@ -69,8 +70,9 @@ class LatticeRounding:
             return
         rank = np.sort(reduced[reduced > 0.0])[: len(equal.right)]
         unit = float(rank.max(initial=0.0))
-        for far, dearer in self._at_random() if again else LADDER:
-            if self._run.should_stop() or (quick and np.isfinite(self._best)):
+        for number, (far, dearer) in enumerate(self._at_random() if again else LADDER):
+            found = np.isfinite(self._best)
+            if self._run.should_stop() or (quick and found) or (number >= VAIN and not found):
                 return
             if dearer * unit < self._best:
                 for point in self._attempt(equal, reduced, far, dearer * unit, again):
@@ -94,7 +96,7 @@ class LatticeRounding:
             return
         noise = self._rng.exponential(NOISE, len(reduced)) if again else 0.0
         with self._run.at_most(SECONDS):
-            others = lattice.others_needed(self._backend, self._run, reduced * (1.0 + noise))
+            others = lattice.others_needed(self._run, reduced * (1.0 + noise))
         if others is None or self._run.should_stop():
             return
         for point in lattice.points(others, reduced, TRIES, self._rng):

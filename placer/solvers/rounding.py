@@ -73,7 +73,7 @@ class Rounding:
             columns = distinct_columns(join([columns, self._groups(most)]))
         columns = columns.take(lowest(columns.cost - prices.worth(columns), most))
         program = integer_master(self.rows, columns)
-        lattice = LatticeRounding(run, self.backend, program, rng)
+        lattice = LatticeRounding(run, program, rng)
         for values in lattice.points(quick=quick, again=again):
             run.offer(assignment_of(columns, values[: len(columns)]))
         return run.objective != before
