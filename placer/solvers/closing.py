@@ -80,6 +80,7 @@ class Closing:
         self._rng = np.random.default_rng(run.options.seed)
         self._too_many: float | None = None
         self._too_hard = np.inf
+        self.evened = False  # whether placements right at the linear values were found
 
     def whole(self, pool: Columns) -> None:
         """Solve the master over every group there is."""
@@ -98,10 +99,6 @@ class Closing:
         if annealing := self.annealing():
             annealing.adopt(dived.placement)
 
-    def large(self, linear: LinearBound) -> bool:
-        """Return whether the linear values are large: most VMs are settled by them."""
-        return self._rounding(linear) is not None
-
     def even_out(self, linear: LinearBound, *, again: bool = False) -> bool:
         """Look for a placement right at linear values that are large; return if it is better.
 
@@ -113,12 +110,14 @@ class Closing:
         self.run.enter("evening out")
         share = 1.0 if again else EVENING_SHARE
         with self.run.at_most(share * self.run.time_left()):
-            return near.even_out(self._rng, quick=not linear.converged, again=again)
+            better = near.even_out(self._rng, quick=not linear.converged, again=again)
+        self.evened = self.evened or better
+        return better
 
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
         run = self.run
-        large = self.large(linear)
+        large = self._rounding(linear) is not None
         rounded = large and not self._few_may_help(pricing, linear)
         if rounded and not self.even_out(linear):
             self._near_linear(linear)
@@ -189,7 +188,7 @@ class Closing:
         """Return the searches for better placements, which go on where they ended."""
         if self._improving is None:
             hurry = np.isfinite(self.run.time_left())
-            even_out = partial(self.even_out, again=True) if hurry and self.large(linear) else None
+            even_out = partial(self.even_out, again=True) if hurry and self.evened else None
             self._improving = Improving(
                 self.run, self.rows, linear, self.annealing(), self._recombine, even_out
             )

@@ -110,7 +110,7 @@ class Groups:
         elif linear is not None and self._hopeless(run, linear, closing):
             closing.improve(linear)
         elif linear is not None:
-            if pool is None and linear.converged and not closing.large(linear):
+            if pool is None and linear.converged and not closing.evened:
                 run.enter("diving again")
                 with run.at_most(DIVE_SHARE * run.time_left()):
                     closing.dive(linear)

@@ -21,6 +21,9 @@ Ints = NDArray[np.int64]
 FREE = 0.3
 """From which value on a column counts as free."""
 
+MOST_REST = 150
+"""The most free columns beyond a basis: those of the largest values."""
+
 SMALLEST = 0.5
 """Columns of smaller values are told from 0 as badly as those of this one."""
 
@@ -63,6 +66,8 @@ class FreeLattice:
         Columns whose values are above `far` are as free as can be.
         """
         free = np.flatnonzero(place > FREE)
+        if len(free) > len(equal.right) + MOST_REST:
+            free = np.sort(np.argsort(-place)[: len(equal.right) + MOST_REST])
         split = basis_of(equal.whole(free).astype(float), np.minimum(place[free], far))
         if split is None:
             return None
@@ -72,7 +77,7 @@ class FreeLattice:
         if whole is None:
             return None
         shift = np.linalg.solve(basis.astype(float), further.astype(float))
-        weight = 1.0 / np.maximum(place[np.append(first, rest)], SMALLEST)
+        weight = importance(place[np.append(first, rest)])
         try:
             metric = np.hstack([-shift.T, np.eye(len(rest))]) * weight
             near = Congruences(metric, whole.values(further), whole.orders)
@@ -104,25 +109,23 @@ class FreeLattice:
         They are mended where values are below 0, and made cheaper, by moves along short vectors.
         """
         right = self.equal.right.astype(np.int64) - self.equal.whole(others).sum(axis=1)
-        basis = self.equal.whole(self.first)
+        basis, further = self.equal.whole(self.first), self.equal.whole(self.rest)
         point = self.near.point(self.whole.values(right[:, None])[:, 0].tolist())
         if point is None:
             return
-        weight = 1.0 / np.maximum(self.place[np.append(self.first, self.rest)], SMALLEST)
+        free, moves = np.append(self.first, self.rest), self._moves()
         start = np.linalg.solve(basis.astype(float), right.astype(float))
-        away = self.place[np.append(self.first, self.rest)] - np.append(start, 0.0 * self.rest)
-        point = self.near.near(point, away * weight)
-        free = np.append(self.first, self.rest)
-        moves = self._moves()
+        away = self.place[free] - np.append(start, np.zeros(len(self.rest)))
+        aim = away * importance(self.place[free])
+        point = self.near.near(point, aim)
         for number in range(tries):
-            used = self.near.near(point, away * weight, rng) if number else point
-            rest = used.astype(np.int64)
-            left = right - self.equal.whole(self.rest) @ rest
+            rest = (self.near.near(point, aim, rng) if number else point).astype(np.int64)
+            left = right - further @ rest
             first = np.rint(np.linalg.solve(basis.astype(float), left.astype(float)))
-            values = np.append(first.astype(np.int64), rest)
-            if not np.array_equal(basis @ values[: len(first)], left):
+            first = first.astype(np.int64)
+            if not np.array_equal(basis @ first, left):
                 continue
-            values = mended(values, moves, reduced[free])
+            values = mended(np.append(first, rest), moves, reduced[free])
             if values.min(initial=0) >= 0:
                 result = np.zeros(len(self.place), dtype=np.int64)
                 np.add.at(result, others, 1)
@@ -135,6 +138,12 @@ class FreeLattice:
         first = -np.rint(rest @ self.shift.T).astype(np.int64)
         both = np.hstack([first, rest])
         return np.vstack([both, -both])
+
+
+def importance(place: Floats) -> Floats:
+    """Return how much it matters that columns stay at these values: the smaller they are, more."""
+    result: Floats = 1.0 / np.maximum(place, SMALLEST)
+    return result
 
 
 def mended(values: Ints, moves: Ints, cost: Floats) -> Ints:

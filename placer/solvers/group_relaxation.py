@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from placer.solvers.backend_cpsat import solve_with_cpsat
 from placer.solvers.integer_program import IntegerProgram
 from placer.solvers.run import Run
 
@@ -26,8 +27,6 @@ def cheapest_sum(
     where none are found. Of columns that are the same element only the cheapest is looked at.
     CP-SAT is asked: such remainders keep HiGHS far longer.
     """
-    from placer.solvers.backend_cpsat import solve_with_cpsat
-
     if max(orders, default=1) > LARGEST:
         return None
     order = np.argsort(cost, kind="stable")

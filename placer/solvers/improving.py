@@ -51,8 +51,8 @@ class Improving:
     ) -> None:
         """`choose` offers the best placement it finds in time, of the bound's columns and others.
 
-        annealing: where the batch is one for it. even_out: where linear values are large, what
-        offers placements near them in time: dives and moves of replicas lead nowhere there.
+        annealing: where the batch is one for it. even_out: where that led to placements right at
+        the linear values, what offers more of them in time; dives and moves lead nowhere then.
         """
         self._run, self._rows, self.linear, self._choose = run, rows, linear, choose
         self._rng = np.random.default_rng(run.options.seed + 1)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.columns import Columns, assignment_of, distinct_columns, including, join
+from placer.solvers.compiled import may_compile
 from placer.solvers.frontier import Ground
 from placer.solvers.integer_program import Backend
-from placer.solvers.lattice_rounding import LatticeRounding
 from placer.solvers.linear_bound import LinearBound
 from placer.solvers.master import Rows, integer_master, solve_and_offer
 from placer.solvers.pricing import lowest
@@ -32,6 +32,10 @@ FEW, MANY = 2.2, 3.2
 
 OTHERS = 20
 """How many groups the rest may be evened out by, for each row of the master."""
+
+FEW_ROWS, MOST_ROWS = 60, 1_000
+"""With fewer rows in the master integer programs alone are sooner; with more a lattice takes too
+long, and too much memory."""
 
 SETTLED = 0.5
 """The part of all VMs that must be settled for this to be worth it."""
@@ -68,6 +72,13 @@ class Rounding:
         `again` is for another time, as long as there is time.
         """
         run, before, prices = self.run, self.run.objective, self.linear.guide
+        if not FEW_ROWS <= self.rows.count <= MOST_ROWS:
+            return False
+        from placer.solvers import lattice_kernel
+        from placer.solvers.lattice_rounding import LatticeRounding
+
+        if not may_compile(run, lattice_kernel.reduce_basis):
+            return False
         columns, most = self.linear.columns, OTHERS * self.rows.count
         if not quick:
             columns = distinct_columns(join([columns, self._groups(most)]))
