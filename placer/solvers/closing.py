@@ -99,6 +99,10 @@ class Closing:
         if annealing := self.annealing():
             annealing.adopt(dived.placement)
 
+    def large(self, linear: LinearBound) -> bool:
+        """Return whether the linear values are large: most VMs are settled by them."""
+        return self._rounding(linear) is not None
+
     def even_out(self, linear: LinearBound, *, again: bool = False) -> bool:
         """Look for a placement right at linear values that are large; return if it is better.
 
@@ -117,7 +121,7 @@ class Closing:
     def close(self, pricing: Pricing, linear: LinearBound) -> None:
         """Find better placements among the columns, then prove over every group that could help."""
         run = self.run
-        large = self._rounding(linear) is not None
+        large = self.large(linear)
         rounded = large and not self._few_may_help(pricing, linear)
         if rounded and not self.even_out(linear):
             self._near_linear(linear)

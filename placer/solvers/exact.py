@@ -44,10 +44,10 @@ FIRST_STEP = 0.5
 FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.6
 """With more replicas, whether a VM more is used matters little; the time to find out otherwise."""
 
-COLUMNS_SHARE, SLOW_COLUMNS_SHARE, EVENED_COLUMNS_SHARE = 0.4, 0.15, 0.75
+COLUMNS_SHARE, SLOW_COLUMNS_SHARE, LARGE_COLUMNS_SHARE = 0.4, 0.15, 0.75
 """How much of the time left the linear bound may take before better placements are looked for; less
 where exact pricing is so slow that it will hardly come to an end, and most of the time is for
-annealing; more where placements are right at the linear values."""
+annealing; more where linear values are large: placements are near them."""
 
 PROBE_SHARE = 0.1
 """Of the time left, what the first exact pricing may take: dozens follow where it ends."""
@@ -174,7 +174,7 @@ class Groups:
         elif run.best is not None and not evened:
             run.enter("first neighbourhoods")
             Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
-        return EVENED_COLUMNS_SHARE if evened else COLUMNS_SHARE
+        return LARGE_COLUMNS_SHARE if closing.large(linear) else COLUMNS_SHARE
 
 
 class GroupsCpSat(Groups):
