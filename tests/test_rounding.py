@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from placer.problem import Instance
-from placer.solvers import backend_highs
+from placer.solvers import backend_highs, rounding
 from placer.solvers.backend_cpsat import solve_with_cpsat
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.batch import compile_batch
@@ -26,9 +26,9 @@ from placer.solvers.run import Options, Run
 from tests.test_group_search import larger_batch
 
 
-def many_replicas(seed: int, times: int = 150) -> Run:
+def many_replicas(seed: int, times: int = 150, limits: set[str] | None = None) -> Run:
     """Return a run of a batch with many times its replicas and VMs, begun greedily."""
-    data = larger_batch(seed, "sum", set()).to_dict()
+    data = larger_batch(seed, "sum", limits or set()).to_dict()
     for model in data["models"]:
         model["replicas"] = times * model.get("replicas", 1) + seed % 7
     data["vm_types"][0]["count"] *= times
@@ -142,3 +142,37 @@ def test_a_moved_program_is_the_same_one(seed: int) -> None:
     assert np.allclose(program.upper - values, rest.upper - left)
     assert rest.cutoff is not None
     assert rest.cutoff - rest.cost @ left == pytest.approx(1_000.0 - program.cost @ values)
+
+
+@pytest.mark.parametrize("limits", ["", "slo", "penalty", "apart"])
+def test_evening_out_keeps_every_rule(limits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding, "FEW_ROWS", 1)
+    better = 0
+    for seed in range(3):
+        run = many_replicas(seed, limits={limits})
+        linear = bound_of(run)
+        near = (
+            None if linear is None else Rounding.of(run, Rows(run.batch), solve_with_highs, linear)
+        )
+        if near is None or linear is None:
+            continue
+        for quick, again in ((True, False), (False, False), (False, True)):
+            with run.at_most(0.6):
+                better += near.even_out(np.random.default_rng(seed), quick=quick, again=again)
+            assert run.best is not None
+            assert run.objective is not None
+            assert run.objective_of(run.best) == pytest.approx(run.objective, abs=1e-6)
+            assert run.objective >= linear.bound - 1e-6 * abs(linear.bound)
+    assert better >= 2
+
+
+def test_rows_too_few_or_too_many_have_no_lattice(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = many_replicas(3)
+    linear = bound_of(run)
+    assert linear is not None
+    near = Rounding.of(run, Rows(run.batch), solve_with_highs, linear)
+    assert near is not None
+    assert not near.even_out(np.random.default_rng(0))
+    monkeypatch.setattr(rounding, "FEW_ROWS", 1)
+    monkeypatch.setattr(rounding, "MOST_ROWS", 2)
+    assert not near.even_out(np.random.default_rng(0))

@@ -89,6 +89,7 @@ class Congruences:
         """Return `point` moved by the basis near `place` (dim,): nearest planes, in turn (Babai).
 
         With `rng` one of the two nearest planes, each the likelier the nearer it is (Klein 2000).
+        Raises ArithmeticError where floating point does not reach so far.
         """
         for _ in range(ROUNDS if rng is None else 1):
             away = self._orthogonal.T @ (point.astype(float) @ self.metric - place)
@@ -98,6 +99,8 @@ class Congruences:
                 step = float(np.rint(share))
                 if rng is not None and rng.random() < WAVER * abs(share - step):
                     step += float(np.sign(share - step))
+                if not np.isfinite(step):
+                    raise ArithmeticError("a point that is too far")
                 times[i] = int(step)
                 away -= step * self._triangle[:, i]
             if not times.any():

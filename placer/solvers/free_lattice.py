@@ -63,7 +63,8 @@ class FreeLattice:
     ) -> FreeLattice | None:
         """Return the lattice at `place`, None where the free columns span too little.
 
-        Columns whose values are above `far` are as free as can be.
+        Columns whose values are above `far` are as free as can be. Raises ArithmeticError where
+        floating point does not tell them apart.
         """
         free = np.flatnonzero(place > FREE)
         if len(free) > len(equal.right) + MOST_REST:
@@ -78,11 +79,8 @@ class FreeLattice:
             return None
         shift = np.linalg.solve(basis.astype(float), further.astype(float))
         weight = importance(place[np.append(first, rest)])
-        try:
-            metric = np.hstack([-shift.T, np.eye(len(rest))]) * weight
-            near = Congruences(metric, whole.values(further), whole.orders)
-        except ArithmeticError:
-            return None
+        metric = np.hstack([-shift.T, np.eye(len(rest))]) * weight
+        near = Congruences(metric, whole.values(further), whole.orders)
         others = np.setdiff1d(np.arange(len(place)), free)
         group = vanishing(whole, further)
         return cls(equal, place, first, rest, others, shift, whole, group, near)

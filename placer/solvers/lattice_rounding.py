@@ -10,6 +10,7 @@ the linear one, by a reduced basis (Babai 1986).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,39 +66,44 @@ class LatticeRounding:
             return
         kept = cheapest_alike(every)
         equal = every.take(kept)
-        reduced = reduced_costs(equal)
+        reduced = reduced_costs(equal, self._run.time_left())
         if reduced is None:
             return
         rank = np.sort(reduced[reduced > 0.0])[: len(equal.right)]
         unit = float(rank.max(initial=0.0))
-        for number, (far, dearer) in enumerate(self._at_random() if again else LADDER):
+        for number, (far, dearer) in enumerate(self._at_random(unit) if again else LADDER):
             found = np.isfinite(self._best)
             if self._run.should_stop() or (quick and found) or (number >= VAIN and not found):
                 return
-            if dearer * unit < self._best:
+            if dearer * unit >= self._best:
+                continue
+            with suppress(ArithmeticError, np.linalg.LinAlgError):  # too near to tell, or too far
                 for point in self._attempt(equal, reduced, far, dearer * unit, again):
                     values = np.zeros(len(every.cost), dtype=np.int64)
                     values[kept] = point
                     if (values <= every.upper).all():
                         yield values[: len(self._program.cost)]
 
-    def _at_random(self) -> Iterator[tuple[float, float]]:
-        """Yield attempts like those of the ladder, without end."""
-        while True:
+    def _at_random(self, unit: float) -> Iterator[tuple[float, float]]:
+        """Yield attempts like those of the ladder, as long as one may lead to a better point."""
+        while DEARER[0] * unit < self._best:
             yield float(self._rng.uniform(*FAR)), float(self._rng.uniform(*DEARER))
 
     def _attempt(
         self, equal: Equalities, reduced: Floats, far: float, dearer: float, again: bool
     ) -> Iterator[Ints]:
         """Yield points (n,) of one lattice that are cheaper than any before."""
-        place = interior_point(equal, reduced, far, dearer)
-        lattice = None if place is None else FreeLattice.of(equal, place, far, self._rng)
-        if lattice is None:
+        run = self._run
+        place = interior_point(equal, reduced, far, dearer, run.time_left())
+        if place is None or run.should_stop():
+            return
+        lattice = FreeLattice.of(equal, place, far, self._rng)
+        if lattice is None or run.should_stop():
             return
         noise = self._rng.exponential(NOISE, len(reduced)) if again else 0.0
-        with self._run.at_most(SECONDS):
-            others = lattice.others_needed(self._run, reduced * (1.0 + noise))
-        if others is None or self._run.should_stop():
+        with run.at_most(SECONDS):
+            others = lattice.others_needed(run, reduced * (1.0 + noise))
+        if others is None or run.should_stop():
             return
         for point in lattice.points(others, reduced, TRIES, self._rng):
             cost = float(reduced @ point)

@@ -80,13 +80,23 @@ def cheapest_alike(equal: Equalities) -> Ints:
     return np.sort(order[first])
 
 
-def reduced_costs(equal: Equalities) -> Floats | None:
-    """Return the reduced costs (n,) at the linear optimum, None where there is none.
+def within(seconds: float) -> dict[str, float]:
+    """Return what tells a linear program how long it may take."""
+    return {"time_limit": max(0.01, seconds)} if np.isfinite(seconds) else {}
+
+
+def reduced_costs(equal: Equalities, seconds: float) -> Floats | None:
+    """Return the reduced costs (n,) at the linear optimum, None where there is none in time.
 
     Columns at upper limits that hold by themselves, which gain something there, cost nothing.
     """
     solved = linprog(
-        equal.cost, A_eq=equal.matrix, b_eq=equal.right, bounds=equal.limits(), method="highs"
+        equal.cost,
+        A_eq=equal.matrix,
+        b_eq=equal.right,
+        bounds=equal.limits(),
+        method="highs",
+        options=within(seconds),
     )
     if solved.status != 0:
         return None
@@ -95,16 +105,19 @@ def reduced_costs(equal: Equalities) -> Floats | None:
     return reduced
 
 
-def interior_point(equal: Equalities, reduced: Floats, far: float, dearer: float) -> Floats | None:
+def interior_point(
+    equal: Equalities, reduced: Floats, far: float, dearer: float, seconds: float
+) -> Floats | None:
     """Return a linear solution (n,) with as much as possible of each column up to `far`.
 
-    It is dearer than the optimum, by reduced costs, by at most `dearer`. None where there is none.
+    It is dearer than the optimum, by reduced costs, by at most `dearer`. None where there is none
+    in time.
     """
     n, m = len(reduced), len(equal.right)
     some = np.flatnonzero(reduced <= dearer)
     k = len(some)
     chosen = csr_array((np.ones(k), (np.arange(k), some)), shape=(k, n))
-    within = vstack(
+    rows = vstack(
         [
             hstack([-chosen, eye_array(k)]),
             hstack([csr_array(reduced[None, :]), csr_array((1, k))]),
@@ -114,11 +127,12 @@ def interior_point(equal: Equalities, reduced: Floats, far: float, dearer: float
     limits[reduced > dearer] = 0.0
     solved = linprog(
         np.append(np.zeros(n), -np.ones(k)),
-        A_ub=within.tocsr(),
+        A_ub=rows.tocsr(),
         b_ub=np.append(np.zeros(k), max(dearer, NOTHING)),
         A_eq=hstack([equal.matrix, csr_array((m, k))]).tocsr(),
         b_eq=equal.right,
         bounds=np.vstack([limits, np.tile([0.0, far], (k, 1))]),
         method="highs",
+        options=within(seconds),
     )
     return solved.x[:n] if solved.status == 0 else None
