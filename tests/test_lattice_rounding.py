@@ -187,3 +187,12 @@ def test_of_columns_that_are_alike_the_cheapest_is_kept() -> None:
     equal = Equalities.of(program)
     assert equal is not None
     assert cheapest_alike(equal).tolist() == [1, 2]
+
+
+def test_a_group_of_one_element_needs_no_columns() -> None:
+    nothing = np.zeros((0, 5), dtype=np.int64)
+    assert not len(cheapest_sum(any_run(), [], nothing, np.ones(5), nothing[:, 0]))
+    found = characters_of(np.eye(3, dtype=np.int64), np.random.default_rng(0))
+    assert found is not None
+    assert not len(found)
+    assert not len(vanishing(found, np.ones((3, 2), dtype=np.int64)))
