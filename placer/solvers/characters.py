@@ -54,6 +54,11 @@ class Characters:
             result[:, column] = self.rows[:, used] @ whole if len(used) else 0
         return result % np.array(self.orders, dtype=object)[:, None]
 
+    def of_one(self, vector: Ints) -> list[int]:
+        """Return what each says of one vector (m,)."""
+        result: list[int] = self.values(vector[:, None])[:, 0].tolist()
+        return result
+
 
 def characters_of(basis: Ints, rng: np.random.Generator) -> Characters | None:
     """Return the characters of the lattice of `basis` (m, m), which is nonsingular.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr
+from scipy.linalg import lu_factor, lu_solve, qr
 
 from placer.solvers.characters import Characters, characters_of, vanishing
 from placer.solvers.congruences import Congruences
@@ -91,10 +91,10 @@ class FreeLattice:
         None where there are none, or none were found.
         """
         right = self.equal.right.astype(np.int64)
-        lacking = self.group.values(right[:, None])[:, 0].astype(np.int64)
+        lacking = np.array(self.group.of_one(right), dtype=np.int64)
         codes = self.group.values(self.equal.whole(self.others)).astype(np.int64)
         kinds = np.unique(codes, axis=1, return_index=True)[1]
-        if vanishing(self.group, self.equal.whole(self.others[kinds])).values(right[:, None]).any():
+        if any(vanishing(self.group, self.equal.whole(self.others[kinds])).of_one(right)):
             return None
         chosen = cheapest_sum(run, self.group.orders, codes, cost[self.others], lacking)
         return None if chosen is None else self.others[chosen]
@@ -108,19 +108,19 @@ class FreeLattice:
         """
         right = self.equal.right.astype(np.int64) - self.equal.whole(others).sum(axis=1)
         basis, further = self.equal.whole(self.first), self.equal.whole(self.rest)
-        point = self.near.point(self.whole.values(right[:, None])[:, 0].tolist())
+        point = self.near.point(self.whole.of_one(right))
         if point is None:
             return
         free, moves = np.append(self.first, self.rest), self._moves()
-        start = np.linalg.solve(basis.astype(float), right.astype(float))
+        factors = lu_factor(basis.astype(float))
+        start = lu_solve(factors, right.astype(float))
         away = self.place[free] - np.append(start, np.zeros(len(self.rest)))
         aim = away * importance(self.place[free])
         point = self.near.near(point, aim)
         for number in range(tries):
             rest = (self.near.near(point, aim, rng) if number else point).astype(np.int64)
             left = right - further @ rest
-            first = np.rint(np.linalg.solve(basis.astype(float), left.astype(float)))
-            first = first.astype(np.int64)
+            first = np.rint(lu_solve(factors, left.astype(float))).astype(np.int64)
             if not np.array_equal(basis @ first, left):
                 continue
             values = mended(np.append(first, rest), moves, reduced[free])
