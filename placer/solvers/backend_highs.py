@@ -27,6 +27,11 @@ With them it calls about one in a thousand small assignment models infeasible th
 above their optimum (1.16.0; 1.12 to 1.14, which have no enumeration, one in ten thousand).
 """
 
+ENDLESS = 2**31 - 1
+PIVOTS, APART = 2_000, 4
+"""Simplex iterations from which on a linear master is solved anew by an interior point, which takes
+about as long, and how often that is done before simplex is tried again."""
+
 LARGE, BELOW = 50, 4
 """From which need of a row on values count as large, and how far below them a program begins."""
 
@@ -220,6 +225,7 @@ class LinearMaster:
         must = np.flatnonzero(row_lower > 0)
         self._artificial = np.arange(len(must))
         self._highs.setOptionValue("threads", 1)
+        self._apart = 0  # solves for which simplex is not tried
         self.add(
             np.zeros(len(must)),
             np.full(len(must), np.inf),
@@ -280,17 +286,35 @@ class LinearMaster:
 
     def solve(self, run: Run) -> tuple[float, Floats, float] | None:
         """Return objective, duals (rows,) and the sum of artificials; None where stopped."""
-        import highspy
-
-        if math.isfinite(run.time_left()):
-            self._highs.setOptionValue("time_limit", self._highs.getRunTime() + run.time_left())
-        self._highs.run()
-        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        if not self._optimal(run):
             return None
         solution = self._highs.getSolution()
         duals = np.array(solution.row_dual) / self._scale
         lacking = float(np.array(solution.col_value)[self._artificial].sum())
         return self._highs.getInfo().objective_function_value / self._scale, duals, lacking
+
+    def _optimal(self, run: Run) -> bool:
+        """Bring the program to a basic optimum, from the last basis where that is near."""
+        self._apart -= 1
+        if self._apart < 0:
+            if self._ended(run, "simplex", PIVOTS):
+                return True
+            self._apart = APART
+        return self._ended(run, "ipx") or self._ended(run, "simplex")
+
+    def _ended(self, run: Run, solver: str, pivots: int = ENDLESS) -> bool:
+        """Return whether a method comes to the optimum in time, and with so many pivots."""
+        import highspy
+
+        highs, left = self._highs, run.time_left()
+        if left <= 0.0:
+            return False
+        if math.isfinite(left):
+            highs.setOptionValue("time_limit", highs.getRunTime() + left)
+        highs.setOptionValue("solver", solver)
+        highs.setOptionValue("simplex_iteration_limit", pivots)
+        highs.run()
+        return bool(highs.getModelStatus() == highspy.HighsModelStatus.kOptimal)
 
     def values(self) -> Floats:
         """Return the last solution's values, artificials left out."""

@@ -38,6 +38,9 @@ NEAR = 0.02
 FEW = 10
 """Fewer new columns than this call for a deeper search."""
 
+DEARER = 4.0
+"""How much longer an effort takes than the one below it, about: it must find more to be kept up."""
+
 CONVERGED = 1e-9
 LACKING = 1e-7
 SURELY_LACKING = 1e-4
@@ -230,6 +233,7 @@ class ColumnGeneration:
         least reduced cost too.
         """
         smoothing, effort = SMOOTHING, 0
+        found = np.full(EFFORTS + 2, np.inf)  # columns, the last time that such an effort was made
         lacking = math.inf
         while not self.run.should_stop():
             solved = self._lp.solve(self.run)
@@ -245,8 +249,11 @@ class ColumnGeneration:
             if not self.free and self._add(self.pricing.quick(self._prices(duals))) >= FEW:
                 continue
             added = self._price(self._smoothed(value, duals, smoothing), effort)
+            found[effort] = added
             if added >= FEW:
-                smoothing, effort = SMOOTHING, max(0, effort - 1)
+                smoothing = SMOOTHING
+                if effort and DEARER * found[effort - 1] >= added:
+                    effort -= 1
             elif effort < self.most_effort:
                 effort += 1
             elif self._unfinished and np.isfinite(self.run.time_left()):

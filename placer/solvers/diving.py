@@ -55,6 +55,9 @@ what the whole end is."""
 END_GROUPS, END_SECONDS, END_TIME = 1_500, 10.0, 0.06
 """For ends after the first: the most groups, and the most time, also as a share of what is left."""
 
+TRIES = 4
+"""Beam searches of each end."""
+
 
 @dataclass(frozen=True)
 class End:
@@ -135,7 +138,7 @@ class _Dive:
         if end.size > ENDS[0]:
             limits = END_GROUPS, min(END_SECONDS, END_TIME * run.time_left())
         share = min(1.0, END_SHARE / end.size)
-        found = refilled(run, self._ground, placement, hole, end.prices, share, *limits)
+        found = refilled(run, self._ground, placement, hole, end.prices, share, *limits, TRIES)
         if found is None:
             return placement
         run.offer(found)

@@ -19,8 +19,10 @@ from placer.solvers.columns import (
     including,
     join,
 )
+from placer.solvers.covering import Covering
 from placer.solvers.frontier import Ground
 from placer.solvers.group_search import GroupSearch
+from placer.solvers.integer_program import IntegerProgram
 from placer.solvers.master import Rows, integer_master
 from placer.solvers.pricing import lowest
 from placer.solvers.run import Assignment, Run, State, vms_used
@@ -38,6 +40,9 @@ SPARE = 0.15
 """What part of their cost VMs could give up, where no prices say it."""
 
 REPAIR_SECONDS = 3.0
+
+LEAST_GAIN = 1e-9
+"""What a gain is at the least, relative to what a hole cost before."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,9 @@ def refilled(
     share: float = 1.0,
     most: int = GROUPS,
     seconds: float = REPAIR_SECONDS,
+    tries: int = 1,
 ) -> Assignment | None:
-    """Return `placement` with its hole filled at the least cost, None where no way was found.
+    """Return `placement` with its hole filled at the least cost, None where that is no better.
 
     No VM of the hole may be there for a together rule. With `prices` only groups go into the
     master that are dearer than they are worth by at most this `share` of what the whole hole is;
@@ -70,13 +76,32 @@ def refilled(
     columns = _groups(run, ground, batch, hole, prices, share, most)
     if columns is None or (len(columns) <= len(hole.vms) and hole.replicas.max() <= 1):
         return None  # each replica is one of a kind: nothing to choose from
-    program = integer_master(Rows(batch), columns, hole.vms)
-    result = solve_with_highs(program, run, seconds=seconds)
-    if result.values is None:
+    values = _chosen(integer_master(Rows(batch), columns, hole.vms), run, seconds, tries)
+    if values is None:
         return None
-    for state, count in assignment_of(columns, result.values[: len(columns)]).items():
+    for state, count in assignment_of(columns, values[: len(columns)]).items():
         rest[state] += count
     return rest
+
+
+def _chosen(program: IntegerProgram, run: Run, seconds: float, tries: int) -> Ints | None:
+    """Return better values (n,) than those to begin from, None where none were found in time.
+
+    Where each replica is one of a kind, a beam search comes first, with so many tries.
+    """
+    cost, found = program.cost, None
+    known = np.inf if program.start is None else float(cost @ program.start)
+    covering = Covering.of(program, run)
+    if covering is not None:
+        if covering.bound >= known - LEAST_GAIN * abs(known):
+            return None
+        rng = np.random.default_rng(run.options.seed)
+        found = covering.search(run, known, tries, rng)
+        if found is not None:
+            program, known = replace(program, start=found.astype(float)), float(cost @ found)
+    result = solve_with_highs(program, run, seconds=seconds)
+    better = result.values is not None and cost @ result.values < known
+    return result.values if better else found
 
 
 def left_of(batch: Batch, replicas: Ints, rest: Counter[State]) -> Batch:
