@@ -65,6 +65,21 @@ def test_rounding_keeps_every_rule_and_comes_nearer_to_the_bound() -> None:
     assert better >= 3
 
 
+@pytest.mark.parametrize("pivots", [0, 20])
+def test_an_interior_point_leads_to_the_bound_of_simplex(
+    pivots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(8):
+        simplex = bound_of(many_replicas(seed, times=1 + 30 * (seed % 2)))
+        with monkeypatch.context() as patch:
+            patch.setattr(backend_highs, "PIVOTS", pivots)
+            other = bound_of(many_replicas(seed, times=1 + 30 * (seed % 2)))
+        assert (simplex is None) == (other is None)
+        if simplex is not None and other is not None:
+            assert other.converged
+            assert other.bound == pytest.approx(simplex.bound, rel=1e-7)
+
+
 def test_small_values_are_not_rounded() -> None:
     run = many_replicas(3, times=1)
     linear = bound_of(run)

@@ -52,8 +52,9 @@ END_SHARE = 18.0
 """A group for that is dearer than it is worth by at most this share, over the size of the end, of
 what the whole end is."""
 
-END_GROUPS, END_SECONDS, END_TIME = 1_500, 10.0, 0.06
-"""For ends after the first: the most groups, and the most time, also as a share of what is left."""
+END_GROUPS, END_SECONDS, END_TIME = 1_500, 4.0, 0.03
+"""For ends after the first: the most groups, and the most time that the integer program takes, also
+as a share of what is left."""
 
 TRIES = 4
 """Beam searches of each end."""
