@@ -1,7 +1,7 @@
 """Better placements by several searches in turn, the more often the more a search has gained.
 
-Neighbourhoods, annealing, dives that are partly random, and the integer master over all that these
-came across, so that what is good in several placements comes together.
+Neighbourhoods, annealing, dives that are partly random, dives for a part alone, and the integer
+master over all that these came across, so that what is good in several placements comes together.
 """
 
 from __future__ import annotations
@@ -19,16 +19,21 @@ from placer.solvers.local import Local
 from placer.solvers.master import Rows
 from placer.solvers.neighbourhood import Neighbourhoods, Ways
 from placer.solvers.pricing import lowest
+from placer.solvers.rediving import redive
 from placer.solvers.run import Run
 
 LONG = 1_000_000
 """Rounds of a local search that a clock ends."""
 
-PATIENT, LONGER = ("annealing", "diving again"), 4.0
+PATIENT, LONGER = ("annealing", "diving again", "diving around"), 4.0
 """Searches that find more in one go than in two, and how much longer than others they go on."""
 
 DIVED = 40_000
 """Columns of dives that are kept, the last ones."""
+
+PARTS, LEAST_REPLICAS = (0.25, 0.6), 200
+"""Which share of all replicas a part has that is dived for anew; with fewer replicas the whole is.
+"""
 
 NEXT_PART = 0.5
 """How often a dive takes the part of the least bound, or of the others that of the least, ..."""
@@ -68,6 +73,8 @@ class Improving:
             "neighbourhoods": self._near,
             "wider columns": self._recombine,
         }
+        if annealing and run.batch.total_replicas >= LEAST_REPLICAS:
+            self._searches["diving around"] = self._dive_around
         if even_out:
             self._searches = {
                 "evening out": lambda _: even_out(self.linear),
@@ -122,6 +129,15 @@ class Improving:
                     self._untried.insert(0, "annealing")
             while sum(map(len, self._dived)) > DIVED:
                 self._dived.pop(0)
+            if not np.isfinite(seconds):
+                return
+
+    def _dive_around(self, seconds: float) -> None:
+        """Dive for parts around VMs that the linear bound would not use, until the time is over."""
+        run = self._run
+        while not run.should_stop():
+            size = self._rng.uniform(*PARTS) * run.batch.total_replicas
+            redive(run, self._neighbourhoods[0].open("prices", size), self.linear.columns)
             if not np.isfinite(seconds):
                 return
 

@@ -109,7 +109,7 @@ class Neighbourhoods:
 
     def _step(self, way: str) -> bool:
         """Open one neighbourhood and close it again at the least cost; return whether it gained."""
-        hole = self._open(way)
+        hole = self.open(way, self._size)
         if not hole.vms:
             return False
         began = self.run.seconds()
@@ -118,8 +118,8 @@ class Neighbourhoods:
         self._size = float(np.clip(self._size * (1.05 if quick else 0.9), 8, LARGEST_SIZE))
         return gained
 
-    def _open(self, way: str) -> Hole:
-        """Choose VMs of the best placement until they hold enough replicas."""
+    def open(self, way: str, size: float) -> Hole:
+        """Choose VMs of the best placement, in one `way` or another, for `size` replicas."""
         run = self.run
         assert run.best is not None
         states = [s for s in run.best if not any(holds(s[1], r) for r in run.batch.together)]
@@ -131,10 +131,10 @@ class Neighbourhoods:
             take = min(int(counts[index]), 2)
             chosen[state] += take
             placed += take * len(state[1])
-            if placed >= self._size:
+            if placed >= size:
                 break
         freed = replicas_placed(run.batch, chosen)
-        return Hole(chosen, freed + self._unplaced(self._size))
+        return Hole(chosen, freed + self._unplaced(size))
 
     def _unplaced(self, most: float) -> Ints:
         """Return some of the replicas that have no place (K,)."""
