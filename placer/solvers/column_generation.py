@@ -39,7 +39,10 @@ FEW = 10
 """Fewer new columns than this call for a deeper search."""
 
 DEARER = 4.0
-"""How much longer an effort takes than the one below it, about: it must find more to be kept up."""
+"""How much longer an effort takes than the one below it, about: it must find more to be kept up.
+
+The full effort is not, however much it finds.
+"""
 
 CONVERGED = 1e-9
 LACKING = 1e-7
@@ -252,7 +255,7 @@ class ColumnGeneration:
             found[effort] = added
             if added >= FEW:
                 smoothing = SMOOTHING
-                if effort and DEARER * found[effort - 1] >= added:
+                if effort >= EFFORTS or (effort and DEARER * found[effort - 1] >= added):
                     effort -= 1
             elif effort < self.most_effort:
                 effort += 1
