@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from placer.solvers.backend_highs import solve_with_highs
 from placer.solvers.covering import Covering
 from placer.solvers.integer_program import IntegerProgram
+from placer.solvers.run import Options, Run
 from tests.test_rounding import many_replicas
 
 
@@ -32,6 +33,11 @@ def partition(rows: int, seed: int) -> IntegerProgram:
     )
 
 
+def without_clock() -> Run:
+    begun = many_replicas(0)
+    return Run(begun.batch, begun.costs, Options())
+
+
 def keeps(program: IntegerProgram, values: np.ndarray) -> bool:
     held = program.matrix @ values
     return bool((held >= program.row_lower).all() and (held <= program.row_upper + 1e-9).all())
@@ -39,7 +45,7 @@ def keeps(program: IntegerProgram, values: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_covers_keep_every_row_and_are_the_optimum_of_small_programs(seed: int) -> None:
-    program, run = partition(10 + seed, seed), many_replicas(0)
+    program, run = partition(10 + seed, seed), without_clock()
     covering = Covering.of(program, run)
     assert covering is not None
     values = covering.search(run, np.inf, 3, np.random.default_rng(seed))
@@ -53,7 +59,7 @@ def test_covers_keep_every_row_and_are_the_optimum_of_small_programs(seed: int) 
 
 
 def test_covers_of_more_rows_than_a_word_has_bits_keep_every_row() -> None:
-    program, run = partition(150, 1), many_replicas(0)
+    program, run = partition(150, 1), without_clock()
     covering = Covering.of(program, run)
     assert covering is not None
     values = covering.search(run, np.inf, 2, np.random.default_rng(0))
@@ -63,7 +69,7 @@ def test_covers_of_more_rows_than_a_word_has_bits_keep_every_row() -> None:
 
 
 def test_no_cover_is_found_that_is_not_better() -> None:
-    program, run = partition(12, 3), many_replicas(0)
+    program, run = partition(12, 3), without_clock()
     covering = Covering.of(program, run)
     assert covering is not None
     best = covering.search(run, np.inf, 3, np.random.default_rng(0))
@@ -72,7 +78,7 @@ def test_no_cover_is_found_that_is_not_better() -> None:
 
 
 def test_programs_of_another_kind_are_left_alone() -> None:
-    program, run = partition(8, 0), many_replicas(0)
+    program, run = partition(8, 0), without_clock()
     twice = replace(program, row_lower=2.0 * program.row_lower, row_upper=2.0 * program.row_upper)
     assert Covering.of(twice, run) is None
     loose = replace(program, row_upper=np.where(np.isfinite(program.row_lower), 2.0, 1.0))
