@@ -81,13 +81,13 @@ def place_of(beam: Beam, row: int, rows: Words, loss: float) -> np.int64:
 
 
 @compiled
-def cover_row(choices: Choices, beam: Beam, row: int, most: float) -> int:
+def cover_row(choices: Choices, beam: Beam, row: int, most: float) -> None:
     """Add to each cover whose first lacking row this is every column that covers it first.
 
-    Covers with a loss of `most` or more are left out. Return how many were found.
+    Covers with a loss of `most` or more are left out.
     """
     count, places, words = beam.loss.shape[0] - 1, beam.loss.shape[1], beam.rows.shape[2]
-    limits, found = choices.limit.shape[0], 0
+    limits = choices.limit.shape[0]
     rows = np.zeros(words, np.uint64)
     for s in range(places):
         before = beam.loss[row, s]
@@ -111,10 +111,8 @@ def cover_row(choices: Choices, beam: Beam, row: int, most: float) -> int:
             at = place_of(beam, lacking, rows, loss)
             if at < 0:
                 continue
-            found += 1
             beam.rows[lacking, at] = rows
             for x in range(limits):
                 beam.used[lacking, at, x] = beam.used[row, s, x] + choices.use[j, x]
             beam.loss[lacking, at], beam.column[lacking, at] = loss, j
             beam.before[lacking, at] = row * places + s
-    return found

@@ -43,15 +43,19 @@ STIRRED = 0.15
 class Covering:
     """A program whose rows each ask for one column, or limit a sum; and its linear optimum."""
 
-    def __init__(self, program: IntegerProgram, bound: float, reduced: Floats) -> None:
-        """`bound`, `reduced` (n,): the linear optimum, and reduced costs there."""
+    def __init__(
+        self, program: IntegerProgram, limits: Ints, bound: float, reduced: Floats
+    ) -> None:
+        """`bound`, `reduced` (n,): the linear optimum, and reduced costs there.
+
+        limits: the rows that limit a sum and that a cover could exceed.
+        """
         self._program, self.bound, self._reduced = program, bound, reduced
         asked = np.isfinite(program.row_lower)
         matrix = csr_array(program.matrix)
         entries = matrix[asked].tocoo()
         self._row, self._column = entries.coords
         self._rows = int(asked.sum())
-        limits = np.flatnonzero(~asked)[_binding(program, asked)]
         self._use = np.ascontiguousarray(matrix[limits].toarray().T)
         self._limit = program.row_upper[limits]
 
@@ -70,7 +74,8 @@ class Covering:
         data = csr_array(program.matrix)
         if data.data.min(initial=0.0) < 0.0 or (data[asked].data != 1.0).any():
             return None
-        if (_binding(program, asked)).sum() > LIMITS:
+        limits = np.flatnonzero(~asked)[_binding(program, asked)]
+        if len(limits) > LIMITS:
             return None
         if run.should_stop() or not may_compile(run, cover_kernel.cover_row):
             return None
@@ -88,7 +93,7 @@ class Covering:
             return None
         duals = np.zeros(len(asked))
         duals[asked], duals[~asked] = solved.eqlin.marginals, solved.ineqlin.marginals
-        return Covering(program, float(solved.fun), program.cost - data.T @ duals)
+        return Covering(program, limits, float(solved.fun), program.cost - data.T @ duals)
 
     def search(self, run: Run, below: float, tries: int, rng: np.random.Generator) -> Ints | None:
         """Return the columns (n,) of the cheapest cover found that costs less than `below`.
