@@ -38,8 +38,8 @@ def test_neighbourhoods_keep_every_rule_and_end_no_worse(seed: int) -> None:
     before = run.objective
     assert before is not None
     linear = ColumnGeneration(run, Rows(run.batch), GrowthPricing(run)).solve()
-    for prices in (None, linear.guide if linear else None):
-        Neighbourhoods(run, prices).improve(10.0)
+    for known in (None, linear):
+        Neighbourhoods(run, known).improve(10.0)
     found = brute_force(run.batch.instance)
     assert found is not None
     assert run.best is not None

@@ -21,7 +21,7 @@ def test_parts_are_filled_at_less_cost_or_left_alone() -> None:
         linear = bound_of(run)
         if linear is None:
             continue
-        near = Neighbourhoods(run, linear.guide)
+        near = Neighbourhoods(run, linear)
         for share in (0.4, 1.0):
             before = run.objective
             assert before is not None

@@ -43,6 +43,9 @@ large; twice as much in vain."""
 STEPS = 4
 """Searches for a better placement in a row before wider columns are looked at."""
 
+AROUND_SHARE = 0.7
+"""Of the time left, what searches around dear VMs may take before the gap is settled from below."""
+
 ANNEALED = 0.85
 """Where only better placements are left to look for: annealing's share of the time."""
 
@@ -98,6 +101,12 @@ class Closing:
         dived = dive(self.run, self.rows, linear.columns)
         if annealing := self.annealing():
             annealing.adopt(dived.placement)
+
+    def search_around(self, linear: LinearBound) -> None:
+        """Search around VMs that are too dear until little is found, in a part of the time."""
+        self.run.enter("neighbourhoods")
+        with self.run.at_most(AROUND_SHARE * self.run.time_left()):
+            self._searches(linear).around()
 
     def large(self, linear: LinearBound) -> bool:
         """Return whether the linear values are large: most VMs are settled by them."""
@@ -196,7 +205,7 @@ class Closing:
             self._improving = Improving(
                 self.run, self.rows, linear, self.annealing(), self._recombine, even_out
             )
-        self._improving.linear = linear
+        self._improving.follow(linear)
         return self._improving
 
     def improved(self, linear: LinearBound, seconds: float) -> bool:

@@ -35,8 +35,9 @@ SMOOTHING, TAIL = 0.6, 0.5
 NEAR = 0.02
 """A bound that is farther from the master's value, relative to it, says little of good duals."""
 
-FEW = 10
-"""Fewer new columns than this call for a deeper search."""
+FEW, FEW_OF_KINDS = 10, 0.04
+"""Fewer new columns than this call for a deeper search; than this share of the kinds, too, where
+little effort was made."""
 
 DEARER = 4.0
 """How much longer an effort takes than the one below it, about: it must find more to be kept up.
@@ -66,9 +67,11 @@ class ColumnGeneration:
 
     With `free`, groups cost nothing and the value is how many replicas must lack a place: above
     0, that proves that no placement exists. With `outdone_by_bound` it stops once the run has a
-    better bound than this one can become. With a lower `most_effort` it stops where pricing finds
-    no more columns that way, and has no bound. With `cutting` the bound is raised by subset-row
-    cuts where there are some.
+    better bound than this one can become. Unless it is `bounding` it stops where pricing finds few
+    more columns, and need not have a bound. With `cutting` the bound is raised by subset-row cuts
+    where there are some.
+
+    `slow` tells whether the full effort of a compiled search was too much at its first try.
     """
 
     run: Run
@@ -76,8 +79,9 @@ class ColumnGeneration:
     pricing: Pricing
     free: bool = False
     outdone_by_bound: bool = False
-    most_effort: int = EFFORTS
+    bounding: bool = True
     cutting: bool = False
+    slow: bool = False
     parts: list[Columns] = field(default_factory=list)
     _known: set[bytes] = field(default_factory=set)
 
@@ -88,10 +92,10 @@ class ColumnGeneration:
         self._start(first if first is not None else self._first_columns())
         for _ in range(ARTIFICIAL_PRICES):
             converged, lacking = self._rounds()
+            if not self.bounding:
+                return self._outcome(False)
             if self._unfinished:
                 converged = self._settle()
-            if self.most_effort < EFFORTS:
-                return self._outcome(False)
             if self.free or not converged or lacking <= LACKING or self.run.should_stop():
                 if self.cutting and converged and self.pricing.takes_cuts():
                     self._cut()
@@ -233,7 +237,7 @@ class ColumnGeneration:
         """Add columns until the bound meets the master's value; return success and what lacks.
 
         Columns are looked for with more effort the fewer there are; the full effort bounds the
-        least reduced cost too.
+        least reduced cost too. A compiled search makes it at once, where it comes to an end.
         """
         smoothing, effort = SMOOTHING, 0
         found = np.full(EFFORTS + 2, np.inf)  # columns, the last time that such an effort was made
@@ -251,27 +255,45 @@ class ColumnGeneration:
                 return False, lacking
             if not self.free and self._add(self.pricing.quick(self._prices(duals))) >= FEW:
                 continue
-            added = self._price(self._smoothed(value, duals, smoothing), effort)
+            drawn = smoothing if effort < EFFORTS or self._stepwise() else 0.0
+            added = self._price(self._smoothed(value, duals, drawn), effort)
             found[effort] = added
-            if added >= FEW:
-                smoothing = SMOOTHING
-                if effort >= EFFORTS or (effort and DEARER * found[effort - 1] >= added):
-                    effort -= 1
-            elif effort < self.most_effort:
-                effort += 1
-            elif self._unfinished and np.isfinite(self.run.time_left()):
+            if self._unfinished and not self._stepwise():
+                self.slow, effort = True, 0
+            if added >= self._few(effort):
+                smoothing, effort = SMOOTHING, self._after_many(effort, found)
+            elif effort < self._most_effort():
+                effort = effort + 1 if self._stepwise() else EFFORTS
+            elif not self.bounding or (self._unfinished and np.isfinite(self.run.time_left())):
                 return False, lacking
             elif added and effort > EFFORTS:
                 effort = EFFORTS
             elif added:
                 smoothing *= TAIL
-            elif smoothing > 0:
+            elif drawn > 0:
                 smoothing = 0.0  # the smoothed prices misled: ask at the master's own
             elif self._unfinished and effort == EFFORTS:
                 effort += 1
             else:
                 return not self._unfinished, lacking
         return False, lacking
+
+    def _stepwise(self) -> bool:
+        """Return whether there are efforts worth making between the least and the full one."""
+        return self.slow or not self.pricing.takes_cuts()
+
+    def _most_effort(self) -> int:
+        return EFFORTS if self.bounding or not self._stepwise() else EFFORTS - 1
+
+    def _few(self, effort: int) -> float:
+        """Return how many new columns are enough to go on with this effort or less."""
+        return FEW if effort else max(FEW, FEW_OF_KINDS * len(self.rows.kinds))
+
+    def _after_many(self, effort: int, found: Floats) -> int:
+        """Return the effort after one that found enough; found (E,): how many each did last."""
+        if effort >= EFFORTS:
+            return effort - 1 if self._stepwise() or effort > EFFORTS else 0
+        return effort - 1 if effort and DEARER * found[effort - 1] >= found[effort] else effort
 
     def _outdone(self) -> bool:
         """Return whether the part that is looked at holds nothing better than the incumbent."""

@@ -16,7 +16,7 @@ from placer.solvers.column_generation import ColumnGeneration
 from placer.solvers.linear_bound import Floats, Leaf, LinearBound
 from placer.solvers.run import Run
 
-MOST_LEAVES, MOST_IDLE = 40, 5
+MOST_LEAVES, MOST_IDLE = 40, 3
 WORTH = 0.02
 """Of the gap: divisions that raise the bound by less are idle."""
 

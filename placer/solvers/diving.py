@@ -53,8 +53,8 @@ END_SHARE = 18.0
 what the whole end is."""
 
 END_GROUPS, END_SECONDS, END_TIME = 1_500, 4.0, 0.03
-"""For ends after the first: the most groups, and the most time that the integer program takes, also
-as a share of what is left."""
+"""For ends after the first, or with each replica one of a kind: the most groups, and the most time
+that the integer program takes, also as a share of what is left."""
 
 TRIES = 4
 """Beam searches of each end."""
@@ -136,10 +136,11 @@ class _Dive:
         if not hole.vms or hole.replicas.sum() > 2 * end.size or run.should_stop():
             return placement
         limits: tuple[int, float] = GROUPS, REPAIR_SECONDS
-        if end.size > ENDS[0]:
+        if end.size > ENDS[0] or hole.replicas.max() <= 1:
             limits = END_GROUPS, min(END_SECONDS, END_TIME * run.time_left())
         share = min(1.0, END_SHARE / end.size)
-        found = refilled(run, self._ground, placement, hole, end.prices, share, *limits, TRIES)
+        with run.at_most(END_TIME * run.time_left()):
+            found = refilled(run, self._ground, placement, hole, end.prices, share, *limits, TRIES)
         if found is None:
             return placement
         run.offer(found)

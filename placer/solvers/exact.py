@@ -24,7 +24,7 @@ from placer.solvers.linear_bound import LinearBound
 from placer.solvers.local import Local
 from placer.solvers.master import Rows
 from placer.solvers.neighbourhood import Neighbourhoods
-from placer.solvers.pricing import EFFORTS, PoolPricing, Pricing
+from placer.solvers.pricing import PoolPricing, Pricing
 from placer.solvers.relaxation import aggregate_proves_infeasible, raise_aggregate_bound
 from placer.solvers.run import Run
 
@@ -41,6 +41,9 @@ FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
 FIRST_STEP = 0.5
 """Seconds that each search for better placements gets at first; twice as many while one gains."""
 
+AROUND_FROM = 200
+"""With fewer replicas, each one of a kind, a dive and the closing step are sooner than searches."""
+
 FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.6
 """With more replicas, whether a VM more is used matters little; the time to find out otherwise."""
 
@@ -48,9 +51,6 @@ COLUMNS_SHARE, SLOW_COLUMNS_SHARE, LARGE_COLUMNS_SHARE = 0.4, 0.15, 0.75
 """How much of the time left the linear bound may take before better placements are looked for; less
 where exact pricing is so slow that it will hardly come to an end, and most of the time is for
 annealing; more where linear values are large: placements are near them."""
-
-PROBE_SHARE = 0.1
-"""Of the time left, what the first exact pricing may take: dozens follow where it ends."""
 
 
 class Groups:
@@ -111,13 +111,20 @@ class Groups:
             closing.improve(linear)
         elif linear is not None:
             if pool is None and linear.converged and not closing.evened:
-                run.enter("diving again")
-                with run.at_most(DIVE_SHARE * run.time_left()):
-                    closing.dive(linear)
+                self._near_bound(run, linear, closing)
             closing.close(pricing, linear)
         elif run.best is not None:
             run.enter("neighbourhoods")
             Neighbourhoods(run, None).improve(run.time_left())
+
+    def _near_bound(self, run: Run, linear: LinearBound, closing: Closing) -> None:
+        """Look for better placements now that the bound is known: around, or by another dive."""
+        if closing.annealing() and run.batch.total_replicas >= AROUND_FROM:
+            closing.search_around(linear)
+            return
+        run.enter("diving again")
+        with run.at_most(DIVE_SHARE * run.time_left()):
+            closing.dive(linear)
 
     def _counted(self, run: Run, generation: ColumnGeneration, linear: LinearBound) -> LinearBound:
         """Return `linear` with a tree over how many VMs are used, where one VM more matters."""
@@ -151,9 +158,8 @@ class Groups:
             return COLUMNS_SHARE
         run.enter("first columns")
         with run.at_most(FIRST_SHARE * run.time_left()):
-            linear = ColumnGeneration(
-                run, rows, pricing, outdone_by_bound=True, most_effort=EFFORTS - 1
-            ).solve()
+            generation = ColumnGeneration(run, rows, pricing, outdone_by_bound=True, bounding=False)
+            linear = generation.solve()
         if linear is None or run.should_stop():
             return COLUMNS_SHARE
         evened = closing.even_out(linear)
@@ -165,7 +171,7 @@ class Groups:
         if not np.isfinite(run.time_left()) or run.should_stop():
             return COLUMNS_SHARE
         if closing.annealing():
-            if slow_pricing(run, pricing, linear):
+            if generation.slow:
                 return SLOW_COLUMNS_SHARE
             seconds = FIRST_STEP
             with run.at_most(IMPROVING_SHARE * run.time_left()):
@@ -173,7 +179,7 @@ class Groups:
                     seconds *= 2.0
         elif run.best is not None and not evened:
             run.enter("first neighbourhoods")
-            Neighbourhoods(run, linear.guide).improve(NEIGHBOURS_SHARE * run.time_left())
+            Neighbourhoods(run, linear).improve(NEIGHBOURS_SHARE * run.time_left())
         return LARGE_COLUMNS_SHARE if closing.large(linear) else COLUMNS_SHARE
 
 
@@ -197,17 +203,6 @@ class GroupsMilp(Groups):
         from placer.solvers.backend_pulp import solve_with_pulp
 
         return solve_with_pulp
-
-
-def slow_pricing(run: Run, pricing: Pricing, linear: LinearBound) -> bool:
-    """Return whether an exact pass is too slow to be repeated as often as a linear bound takes."""
-    if not pricing.takes_cuts():  # that is, compiled
-        return False
-    run.enter("exact pricing")
-    with run.at_most(PROBE_SHARE * run.time_left()):
-        least, found = pricing.least(linear.guide, effort=EFFORTS + 1)
-    run.promising.update(dict.fromkeys(found.states()))
-    return bool(np.isneginf(least).any())
 
 
 def first_placement(run: Run) -> None:

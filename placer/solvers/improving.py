@@ -31,9 +31,13 @@ PATIENT, LONGER = ("annealing", "diving again", "diving around"), 4.0
 DIVED = 40_000
 """Columns of dives that are kept, the last ones."""
 
-PARTS, LEAST_REPLICAS = (0.25, 0.6), 200
-"""Which share of all replicas a part has that is dived for anew; with fewer replicas the whole is.
+LEAST_PART, MOST_PART, LEAST_REPLICAS = 60.0, 0.3, 200
+"""Replicas of the parts that are dived for anew, the most as a share of all; with fewer replicas
+the whole is.
 """
+
+PARTS_IN_VAIN = 4
+"""Parts dived for without a gain after which, beside neighbourhoods without one, it is enough."""
 
 NEXT_PART = 0.5
 """How often a dive takes the part of the least bound, or of the others that of the least, ..."""
@@ -59,30 +63,36 @@ class Improving:
         annealing: where the batch is one for it. even_out: where that led to placements right at
         the linear values, what offers more of them in time; dives and moves lead nowhere then.
         """
-        self._run, self._rows, self.linear, self._choose = run, rows, linear, choose
+        self._run, self._rows, self._linear, self._choose = run, rows, linear, choose
         self._rng = np.random.default_rng(run.options.seed + 1)
         self._neighbourhoods = [
-            Neighbourhoods(run, linear.guide, number)
-            for number in range(max(1, run.options.workers))
+            Neighbourhoods(run, linear, number) for number in range(max(1, run.options.workers))
         ]
         self._annealing = annealing
         self._dived: list[Columns] = []
         self._searches: dict[str, Callable[[float], object]] = {
+            "neighbourhoods": lambda _: self.near(),
             "annealing" if self._annealing else "local search": self._locally,
             "diving again": self._dive,
-            "neighbourhoods": self._near,
             "wider columns": self._recombine,
         }
         if annealing and run.batch.total_replicas >= LEAST_REPLICAS:
             self._searches["diving around"] = self._dive_around
         if even_out:
             self._searches = {
-                "evening out": lambda _: even_out(self.linear),
-                "neighbourhoods": self._near,
+                "evening out": lambda _: even_out(self._linear),
+                "neighbourhoods": lambda _: self.near(),
                 "wider columns": self._recombine,
             }
         self._ways = Ways(list(self._searches), self._rng)
         self._untried = 2 * list(self._searches)
+
+    def follow(self, linear: LinearBound) -> None:
+        """Take another linear bound to go by."""
+        if linear is not self._linear:
+            self._linear = linear
+            for near in self._neighbourhoods:
+                near.follow(linear)
 
     def step(self, seconds: float) -> bool:
         """Let one search run for about these seconds, some LONGER; return whether that gained."""
@@ -99,10 +109,22 @@ class Improving:
             self._untried.append("wider columns")
         return gained
 
-    def _near(self, seconds: float) -> None:
-        """Search neighbourhoods in all threads."""
+    def near(self) -> None:
+        """Search neighbourhoods in all threads, until time is over or little is found."""
         with ThreadPoolExecutor(len(self._neighbourhoods)) as pool:
             list(pool.map(Neighbourhoods.search, self._neighbourhoods))
+
+    def around(self) -> None:
+        """Search neighbourhoods and dive for parts in turn, until time is over or neither gains."""
+        run = self._run
+        while not run.should_stop():
+            before = run.objective
+            self.near()
+            for _ in range(PARTS_IN_VAIN):
+                if run.objective == before and not run.should_stop():
+                    self._dive_for_part()
+            if run.objective == before:
+                return
 
     def _locally(self, seconds: float) -> None:
         if self._annealing:
@@ -117,9 +139,9 @@ class Improving:
 
         One at a time: their ends have so many seconds, and all threads for them.
         """
-        run, parts = self._run, self.linear.parts()
+        run, parts = self._run, self._linear.parts()
         while not run.should_stop():
-            start = join([self.linear.columns, self._incumbent()])
+            start = join([self._linear.columns, self._incumbent()])
             part = parts[min(int(self._rng.geometric(NEXT_PART)), len(parts)) - 1]
             dived = dive(run, part.rows(self._rows), start, self._rng)
             self._dived.append(dived.columns)
@@ -134,19 +156,23 @@ class Improving:
 
     def _dive_around(self, seconds: float) -> None:
         """Dive for parts around VMs that the linear bound would not use, until the time is over."""
-        run = self._run
-        while not run.should_stop():
-            size = self._rng.uniform(*PARTS) * run.batch.total_replicas
-            redive(run, self._neighbourhoods[0].open("prices", size), self.linear.columns)
+        while not self._run.should_stop():
+            self._dive_for_part()
             if not np.isfinite(seconds):
                 return
 
+    def _dive_for_part(self) -> None:
+        """Dive for replicas around a VM that the linear bound would not use."""
+        most = max(LEAST_PART, MOST_PART * self._run.batch.total_replicas)
+        size = LEAST_PART * (most / LEAST_PART) ** self._rng.random()
+        redive(self._run, self._neighbourhoods[0].open("linear", size), self._linear.columns)
+
     def _recombine(self, seconds: float) -> None:
         """Choose among the groups that any search came across, the most promising of them."""
-        run, prices = self._run, self.linear.guide
+        run, prices = self._run, self._linear.guide
         every = join([columns_of(run.costs, list(run.promising)), *self._dived])
         chosen = every.take(lowest(every.cost - prices.worth(every), MASTER))
-        self._choose(self.linear, chosen)
+        self._choose(self._linear, chosen)
 
     def _incumbent(self) -> Columns:
         return columns_of(self._run.costs, list(self._run.best or {}))

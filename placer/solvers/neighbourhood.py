@@ -15,20 +15,26 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.solvers.columns import Prices, columns_of
+from placer.solvers.columns import Columns, columns_of
 from placer.solvers.frontier import Ground
+from placer.solvers.linear_bound import LinearBound
+from placer.solvers.linear_company import LinearCompany
 from placer.solvers.refilling import GROUPS, Hole, refilled
 from placer.solvers.run import Run, State, holds, replicas_placed, state_costs
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FIRST_SIZE = 14
-"""Replicas of the first neighbourhoods."""
+FIRST_SIZE, PRICED_SIZE = 14, 60
+"""Replicas of the first neighbourhoods, and where there are prices."""
+
+BY_LINEAR = 10.0
+"""How much likelier than any other it is that VMs are chosen by the linear master's values, when
+all have gained as much: by far the most gains come from there."""
 
 LARGEST_SIZE = 120
-QUICK_SECONDS = 0.25
-"""A repair that is done sooner makes the next neighbourhoods larger."""
+QUICK_SECONDS, PRICED_SECONDS = 0.25, 0.6
+"""A repair that is done sooner makes the next neighbourhoods larger; where there are prices."""
 
 IDLE = 60
 """Neighbourhoods without gain after which a search without a clock ends."""
@@ -44,6 +50,9 @@ PRICED_SHARE, PRICED_GROUPS = 20.0, 1_500
 this share, over the size of the neighbourhood, of what all that is freed is; and the most groups.
 """
 
+MOST_ALIKE = 2
+"""VMs of the same content that are emptied together."""
+
 FAULT, FAULTY = 1e-7, 2.5
 """From which part of its cost on a VM is dearer than the bound, and how far such VMs come to the
 front, against chance of about 1."""
@@ -56,10 +65,11 @@ class Ways:
     names: list[str]
     rng: np.random.Generator
     score: dict[str, float] = field(default_factory=dict)
+    chance: dict[str, float] = field(default_factory=dict)
 
     def choose(self) -> str:
-        """Return a way, in proportion to its score."""
-        scores = np.array([self.score.get(name, 1.0) for name in self.names])
+        """Return a way, in proportion to its score, and to its `chance` where that is not 1."""
+        scores = np.array([self.score.get(n, 1.0) * self.chance.get(n, 1.0) for n in self.names])
         return str(self.rng.choice(self.names, p=scores / scores.sum()))
 
     def tell(self, name: str, gained: bool) -> None:
@@ -71,24 +81,32 @@ class Ways:
 class Neighbourhoods:
     """Improves a run's best placement, a few VMs at a time."""
 
-    def __init__(self, run: Run, prices: Prices | None, number: int = 0) -> None:
-        """`prices` are those of a linear bound, by which groups are told that cannot help.
+    def __init__(self, run: Run, linear: LinearBound | None, number: int = 0) -> None:
+        """By the prices of the linear bound it is told which groups cannot help.
 
         number: which of several searches of the run this is, each with a seed of its own.
         """
-        self.run, self.prices = run, prices
+        self.run = run
         self._rng = np.random.default_rng(run.options.seed + number)
         self._ground = Ground.of(run)
-        self._size = float(FIRST_SIZE)
+        self._size = float(FIRST_SIZE if linear is None else PRICED_SIZE)
         names = ["random", "degradation", "price", "related"]
-        self._ways = Ways(names + (["prices"] if prices is not None else []), self._rng)
-        self._choose: dict[str, Callable[[list[State], Floats], Ints]] = {
+        names += ["prices", "linear"] if linear is not None else []
+        self._ways = Ways(names, self._rng, chance={"linear": BY_LINEAR})
+        self._choose: dict[str, Callable[[list[State], Floats, float], Ints]] = {
             "random": self._random,
             "degradation": self._by_degradation,
             "price": self._by_price,
             "related": self._related,
             "prices": self._by_prices,
+            "linear": self._by_linear,
         }
+        self.follow(linear)
+
+    def follow(self, linear: LinearBound | None) -> None:
+        """Take another linear bound to go by."""
+        self.prices = None if linear is None else linear.guide
+        self._company = None if linear is None else LinearCompany(linear, self.run.batch.kinds)
 
     def improve(self, seconds: float) -> bool:
         """Search for at most these seconds; return whether a better placement was found."""
@@ -114,7 +132,7 @@ class Neighbourhoods:
             return False
         began = self.run.seconds()
         gained = self._close(hole)
-        quick = self.run.seconds() - began < QUICK_SECONDS
+        quick = self.run.seconds() - began < (PRICED_SECONDS if self.prices else QUICK_SECONDS)
         self._size = float(np.clip(self._size * (1.05 if quick else 0.9), 8, LARGEST_SIZE))
         return gained
 
@@ -126,9 +144,9 @@ class Neighbourhoods:
         counts = np.array([run.best[s] for s in states], dtype=np.float64)
         chosen: Counter[State] = Counter()
         placed = 0
-        for index in self._choose[way](states, counts).tolist() if states else ():
+        for index in self._choose[way](states, counts, size).tolist() if states else ():
             state = states[index]
-            take = min(int(counts[index]), 2)
+            take = min(int(counts[index]), MOST_ALIKE)
             chosen[state] += take
             placed += take * len(state[1])
             if placed >= size:
@@ -154,30 +172,41 @@ class Neighbourhoods:
         found = refilled(run, self._ground, run.best, hole, self.prices, *limits)
         return found is not None and run.offer(found)
 
-    def _random(self, states: list[State], counts: Floats) -> Ints:
+    def _random(self, states: list[State], counts: Floats, size: float) -> Ints:
         return self._weighted(np.ones(len(states)), counts)
 
-    def _by_degradation(self, states: list[State], counts: Floats) -> Ints:
+    def _by_degradation(self, states: list[State], counts: Floats, size: float) -> Ints:
         """Prefer VMs that cost much beyond what their replicas cost alone, price left out."""
         batch, costs = self.run.batch, self.run.costs
         price = batch.instance.objective.price * batch.price
         own = state_costs(costs, states) - price[[t for t, _ in states]]
         return self._weighted(own / np.array([len(group) for _, group in states]), counts)
 
-    def _by_price(self, states: list[State], counts: Floats) -> Ints:
+    def _by_price(self, states: list[State], counts: Floats, size: float) -> Ints:
         """Prefer VMs that are dear for what they hold."""
         price = self.run.batch.price[[t for t, _ in states]]
         return self._weighted(price / np.array([len(group) for _, group in states]), counts)
 
-    def _by_prices(self, states: list[State], counts: Floats) -> Ints:
+    def _by_prices(self, states: list[State], counts: Floats, size: float) -> Ints:
         """Prefer VMs that a linear bound would not use, by however much they are too dear."""
-        assert self.prices is not None
-        used = columns_of(self.run.costs, states)
-        dearer = used.cost - self.prices.worth(used)
+        used, dearer = self._faults(states)
         faulty = dearer > FAULT * np.abs(used.cost)
         return np.argsort(-(FAULTY * faulty + self._rng.gumbel(size=len(states))), kind="stable")
 
-    def _related(self, states: list[State], counts: Floats) -> Ints:
+    def _by_linear(self, states: list[State], counts: Floats, size: float) -> Ints:
+        """Take a VM that a linear bound would not use, and those it would mix with it."""
+        assert self._company is not None
+        used, dearer = self._faults(states)
+        times = np.minimum(counts, MOST_ALIKE).astype(np.int64)
+        return self._company.order(used, times, np.maximum(dearer, 0.0), size, self._rng)
+
+    def _faults(self, states: list[State]) -> tuple[Columns, Floats]:
+        """Return VMs as columns, and how much dearer than the bound each is."""
+        assert self.prices is not None
+        used = columns_of(self.run.costs, states)
+        return used, used.cost - self.prices.worth(used)
+
+    def _related(self, states: list[State], counts: Floats, size: float) -> Ints:
         """Take a VM at random, and those whose replicas get on best with one of its own."""
         batch, costs = self.run.batch, self.run.costs
         seed = int(self._rng.integers(len(states)))

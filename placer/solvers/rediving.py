@@ -17,7 +17,6 @@ from placer.solvers.diving import dive
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.master import Rows
-from placer.solvers.pricing import EFFORTS
 from placer.solvers.refilling import Hole, left_of
 from placer.solvers.run import Run
 
@@ -53,7 +52,7 @@ def redive(run: Run, hole: Hole, columns: Columns) -> bool:
     inside = np.append(hole.replicas > 0, True)[columns.groups].all(axis=1)
     part.promising = dict.fromkeys(columns.take(np.flatnonzero(inside)).states())
     rows, pricing = Rows(batch), GrowthPricing(part)
-    linear = ColumnGeneration(part, rows, pricing, most_effort=EFFORTS - 1).solve()
+    linear = ColumnGeneration(part, rows, pricing, bounding=False).solve()
     if linear is None or part.objective is None or part.should_stop():
         return False
     value = float(linear.columns.cost @ linear.values)

@@ -41,6 +41,9 @@ SPARE = 0.15
 
 REPAIR_SECONDS = 3.0
 
+SETTLED_ROWS = 12
+"""Of more replicas, each one of a kind, an integer program comes to nothing after a beam search."""
+
 LEAST_GAIN = 1e-9
 """What a gain is at the least, relative to what a hole cost before."""
 
@@ -97,6 +100,8 @@ def _chosen(program: IntegerProgram, run: Run, seconds: float, tries: int) -> In
             return None
         rng = np.random.default_rng(run.options.seed)
         found = covering.search(run, known, tries, rng)
+        if len(program.row_lower) > SETTLED_ROWS:
+            return found
         if found is not None:
             program, known = replace(program, start=found.astype(float)), float(cost @ found)
     result = solve_with_highs(program, run, seconds=seconds)
