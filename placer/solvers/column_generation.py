@@ -253,10 +253,11 @@ class ColumnGeneration:
                 return True, lacking
             if self.outdone_by_bound and lacking <= LACKING and value < (self.run.bound or value):
                 return False, lacking
-            if not self.free and self._add(self.pricing.quick(self._prices(duals))) >= FEW:
+            known = 0 if self.free else self._add(self.pricing.quick(self._prices(duals)))
+            if known >= FEW:
                 continue
             drawn = smoothing if effort < EFFORTS or self._stepwise() else 0.0
-            added = self._price(self._smoothed(value, duals, drawn), effort)
+            added = known + self._price(self._smoothed(value, duals, drawn), effort)
             found[effort] = added
             if self._unfinished and not self._stepwise():
                 self.slow, effort = True, 0
