@@ -19,6 +19,7 @@ from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
 from placer.solvers.greedy import Greedy
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.guided_fill import fill_guided
+from placer.solvers.improving import LEAST_REPLICAS
 from placer.solvers.integer_program import Backend
 from placer.solvers.linear_bound import LinearBound
 from placer.solvers.local import Local
@@ -40,9 +41,6 @@ FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
 
 FIRST_STEP = 0.5
 """Seconds that each search for better placements gets at first; twice as many while one gains."""
-
-AROUND_FROM = 200
-"""With fewer replicas, each one of a kind, a dive and the closing step are sooner than searches."""
 
 FEW_REPLICAS, COUNTING_SHARE = 2_000, 0.6
 """With more replicas, whether a VM more is used matters little; the time to find out otherwise."""
@@ -119,7 +117,7 @@ class Groups:
 
     def _near_bound(self, run: Run, linear: LinearBound, closing: Closing) -> None:
         """Look for better placements now that the bound is known: around, or by another dive."""
-        if closing.annealing() and run.batch.total_replicas >= AROUND_FROM:
+        if closing.annealing() and run.batch.total_replicas >= LEAST_REPLICAS:
             closing.search_around(linear)
             return
         run.enter("diving again")

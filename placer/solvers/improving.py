@@ -33,7 +33,7 @@ DIVED = 40_000
 
 LEAST_PART, MOST_PART, LEAST_REPLICAS = 60.0, 0.3, 200
 """Replicas of the parts that are dived for anew, the most as a share of all; with fewer replicas
-the whole is.
+the whole is, and a dive and the closing step are sooner than searches around what is dear.
 """
 
 PARTS_IN_VAIN = 4
