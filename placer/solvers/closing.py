@@ -18,10 +18,17 @@ from placer.solvers.annealing import Annealing
 from placer.solvers.annealing_layout import annealable
 from placer.solvers.columns import Columns, columns_of, including, join
 from placer.solvers.diving import dive
-from placer.solvers.improving import Improving
+from placer.solvers.improving import LEAST_REPLICAS, Improving, share_of
 from placer.solvers.integer_program import Backend, IntegerResult
 from placer.solvers.linear_bound import Leaf, LinearBound, Parts
-from placer.solvers.listing import Listing, list_groups, list_lower_part
+from placer.solvers.listing import (
+    Listing,
+    groups_in,
+    list_groups,
+    list_lower_part,
+    settled,
+    too_wide,
+)
 from placer.solvers.master import Rows, integer_master, solve_and_offer
 from placer.solvers.pricing import Pricing
 from placer.solvers.rounding import Rounding
@@ -82,6 +89,7 @@ class Closing:
         self._listing: Listing | None = None
         self._rng = np.random.default_rng(run.options.seed)
         self._too_many: float | None = None
+        self._lost: float | None = None
         self._too_hard = np.inf
         self.evened = False  # whether placements right at the linear values were found
 
@@ -107,6 +115,21 @@ class Closing:
         self.run.enter("neighbourhoods")
         with self.run.at_most(AROUND_SHARE * self.run.time_left()):
             self._searches(linear).around()
+
+    def many(self) -> bool:
+        """Return whether searches around what is dear lead further than a dive of the whole."""
+        return bool(self.annealing()) and self.run.batch.total_replicas >= LEAST_REPLICAS
+
+    def lost(self, pricing: Pricing, linear: LinearBound) -> bool:
+        """Return whether the gap is so wide that there is only time for better placements."""
+        run, ceiling = self.run, self._ceiling()
+        if not self.many() or not np.isfinite(min(ceiling, run.time_left())):
+            return False
+        if self._is_less(ceiling, self._lost, linear):
+            self._lost = None
+        if self._lost is None and too_wide(run, pricing, linear, ceiling, CLOSING_LIMIT):
+            self._lost = ceiling
+        return self._lost is not None
 
     def large(self, linear: LinearBound) -> bool:
         """Return whether the linear values are large: most VMs are settled by them."""
@@ -137,6 +160,9 @@ class Closing:
         effort = (LARGE_EFFORT if large else FIRST_EFFORT) * share_of(run)
         while not run.should_stop():
             before = run.objective
+            if self.lost(pricing, linear):
+                self.improved(linear, effort)
+                continue
             window = self._ceiling() - linear.bound
             parts = self._all_that_may_help(pricing, linear)
             groups = np.inf if parts is None else groups_in(parts)
@@ -169,10 +195,10 @@ class Closing:
 
         Where there is none, every group there is: a proof that no placement exists needs them all.
         """
-        ceiling, tried = self._ceiling(), self._too_many
+        ceiling = self._ceiling()
         if self._listing is not None and self._listing.ceiling >= ceiling:
             return self._listing.below(ceiling)
-        if tried is not None and not ceiling - linear.bound < SHRINKAGE * (tried - linear.bound):
+        if self._too_many is not None and not self._is_less(ceiling, self._too_many, linear):
             return None
         most = CLOSING_LIMIT if np.isfinite(ceiling) else QUICK_CLOSING
         listing = list_groups(self.run, pricing, linear, ceiling, most)
@@ -181,6 +207,10 @@ class Closing:
             return None
         self._listing = listing
         return listing.below(ceiling)
+
+    def _is_less(self, ceiling: float, before: float | None, linear: LinearBound) -> bool:
+        """Return whether the gap has become much less than it was at the ceiling before."""
+        return before is not None and ceiling - linear.bound < SHRINKAGE * (before - linear.bound)
 
     def improve(self, linear: LinearBound) -> None:
         """Improve the incumbent until time is over, by annealing most of it."""
@@ -369,19 +399,3 @@ class Closing:
             known = run.objective is not None and run.objective <= cutoff
             program = replace(program, cutoff=cutoff, start=program.start if known else None)
         return solve_and_offer(self.backend, program, run, columns, improved=improved)
-
-
-def settled(cutoff: float) -> float:
-    """Return the bound there is once no placement costs less than `cutoff`, rounding included."""
-    return cutoff - 1e-9 * abs(cutoff)
-
-
-def groups_in(parts: Parts) -> int:
-    """Return how many groups the parts have, one that is in two of them counted twice."""
-    return sum(len(groups) for _, groups in parts)
-
-
-def share_of(run: Run) -> float:
-    """Return the seconds that one search without proof may take."""
-    left = run.time_left()
-    return 60.0 if not np.isfinite(left) else max(1.0, min(20.0, left / 5))

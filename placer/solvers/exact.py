@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.backend_highs import solve_with_highs
-from placer.solvers.closing import Closing, share_of, take_infeasible
+from placer.solvers.closing import Closing, take_infeasible
 from placer.solvers.column_generation import ColumnGeneration
 from placer.solvers.columns import Columns
 from placer.solvers.count_branching import branch
@@ -19,7 +19,7 @@ from placer.solvers.enumeration import GROUP_LIMIT, enumerate_groups
 from placer.solvers.greedy import Greedy
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.guided_fill import fill_guided
-from placer.solvers.improving import LEAST_REPLICAS
+from placer.solvers.improving import share_of
 from placer.solvers.integer_program import Backend
 from placer.solvers.linear_bound import LinearBound
 from placer.solvers.local import Local
@@ -99,7 +99,8 @@ class Groups:
         with run.at_most(share * run.time_left()):
             generation = ColumnGeneration(run, rows.counting(), pricing, cutting=True)
             linear = generation.solve()
-            if linear is not None and linear.converged and not linear.infeasible:
+            done = linear is not None and linear.converged and not linear.infeasible
+            if linear is not None and done and not closing.lost(pricing, linear):
                 linear = self._counted(run, generation, linear)
         if run.should_stop():
             return
@@ -117,7 +118,7 @@ class Groups:
 
     def _near_bound(self, run: Run, linear: LinearBound, closing: Closing) -> None:
         """Look for better placements now that the bound is known: around, or by another dive."""
-        if closing.annealing() and run.batch.total_replicas >= LEAST_REPLICAS:
+        if closing.many():
             closing.search_around(linear)
             return
         run.enter("diving again")

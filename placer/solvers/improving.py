@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,13 +20,13 @@ from placer.solvers.local import Local
 from placer.solvers.master import Rows
 from placer.solvers.neighbourhood import Neighbourhoods, Ways
 from placer.solvers.pricing import lowest
-from placer.solvers.rediving import redive
+from placer.solvers.rediving import PartRun, redive
 from placer.solvers.run import Run
 
 LONG = 1_000_000
 """Rounds of a local search that a clock ends."""
 
-PATIENT, LONGER = ("annealing", "diving again", "diving around"), 4.0
+LONGER = {"annealing": 4.0, "diving again": 4.0, "diving around": 4.0, "diving afresh": np.inf}
 """Searches that find more in one go than in two, and how much longer than others they go on."""
 
 DIVED = 40_000
@@ -68,24 +69,34 @@ class Improving:
         self._neighbourhoods = [
             Neighbourhoods(run, linear, number) for number in range(max(1, run.options.workers))
         ]
-        self._annealing = annealing
+        self._annealing, self._even_out = annealing, even_out
         self._dived: list[Columns] = []
-        self._searches: dict[str, Callable[[float], object]] = {
-            "neighbourhoods": lambda _: self.near(),
-            "annealing" if self._annealing else "local search": self._locally,
-            "diving again": self._dive,
-            "wider columns": self._recombine,
-        }
-        if annealing and run.batch.total_replicas >= LEAST_REPLICAS:
-            self._searches["diving around"] = self._dive_around
-        if even_out:
-            self._searches = {
-                "evening out": lambda _: even_out(self._linear),
-                "neighbourhoods": lambda _: self.near(),
-                "wider columns": self._recombine,
-            }
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with each search in turn."""
+        self._searches = self._possible()
         self._ways = Ways(list(self._searches), self._rng)
         self._untried = 2 * list(self._searches)
+
+    def _possible(self) -> dict[str, Callable[[float], object]]:
+        """Return the searches that lead anywhere, by name."""
+        searches: dict[str, Callable[[float], object]] = {}
+        if even_out := self._even_out:
+            searches["evening out"] = lambda _: even_out(self._linear)
+        many = self._annealing and self._run.batch.total_replicas >= LEAST_REPLICAS
+        afresh = many and self._linear.converged and not even_out
+        if afresh:
+            searches["diving afresh"] = lambda _: self._dive_afresh()
+        searches["neighbourhoods"] = lambda _: self.near()
+        if not even_out:
+            searches["annealing" if self._annealing else "local search"] = self._locally
+            if not afresh:
+                searches["diving again"] = self._dive
+        searches["wider columns"] = self._recombine
+        if many and not even_out:
+            searches["diving around"] = self._dive_around
+        return searches
 
     def follow(self, linear: LinearBound) -> None:
         """Take another linear bound to go by."""
@@ -93,6 +104,7 @@ class Improving:
             self._linear = linear
             for near in self._neighbourhoods:
                 near.follow(linear)
+            self._begin()
 
     def step(self, seconds: float) -> bool:
         """Let one search run for about these seconds, some LONGER; return whether that gained."""
@@ -100,7 +112,7 @@ class Improving:
         before = run.objective
         name = self._untried.pop(0) if self._untried else self._ways.choose()
         run.enter(name)
-        seconds *= LONGER if name in PATIENT else 1.0
+        seconds *= LONGER.get(name, 1.0)
         with run.at_most(seconds):
             self._searches[name](min(seconds, run.time_left()))
         gained = run.objective != before
@@ -154,6 +166,21 @@ class Improving:
             if not np.isfinite(seconds):
                 return
 
+    def _dive_afresh(self) -> None:
+        """Dive from the bound's columns, and search around where that ends, beside the best.
+
+        How far the searches around one placement come depends on where they begin.
+        """
+        run, part = self._run, self._linear.parts()[0]
+        options = replace(run.options, time_limit=None)
+        apart = PartRun(run.batch, run.costs, options, whole=run)
+        dived = dive(apart, part.rows(self._rows), self._linear.columns, self._rng)
+        self._dived.append(dived.columns)
+        if apart.best is not None:
+            Improving(apart, self._rows, self._linear, None, self._choose).around()
+            run.promising.update(apart.promising)
+            run.offer(apart.best)
+
     def _dive_around(self, seconds: float) -> None:
         """Dive for parts around VMs that the linear bound would not use, until the time is over."""
         while not self._run.should_stop():
@@ -176,3 +203,9 @@ class Improving:
 
     def _incumbent(self) -> Columns:
         return columns_of(self._run.costs, list(self._run.best or {}))
+
+
+def share_of(run: Run) -> float:
+    """Return the seconds that one search without proof may take."""
+    left = run.time_left()
+    return 60.0 if not np.isfinite(left) else max(1.0, min(20.0, left / 5))

@@ -97,8 +97,26 @@ def list_lower_part(
     return found
 
 
+def too_wide(run: Run, pricing: Pricing, linear: LinearBound, ceiling: float, limit: int) -> bool:
+    """Return whether a small part of the gap below `ceiling` says that all of it is over `limit`.
+
+    Groups grow with the gap, and faster than it.
+    """
+    return _share(run, pricing, linear, ceiling, int(FIRST_SHARE * limit), FIRST_SHARE) is None
+
+
 def _share(
     run: Run, pricing: Pricing, linear: LinearBound, ceiling: float, limit: int, share: float
 ) -> Listing | None:
     cutoff = linear.bound + share * (ceiling - linear.bound)
     return list_groups(run, pricing, linear, cutoff, limit)
+
+
+def settled(cutoff: float) -> float:
+    """Return the bound there is once no placement costs less than `cutoff`, rounding included."""
+    return cutoff - 1e-9 * abs(cutoff)
+
+
+def groups_in(parts: Parts) -> int:
+    """Return how many groups the parts have, one that is in two of them counted twice."""
+    return sum(len(groups) for _, groups in parts)
