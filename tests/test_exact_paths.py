@@ -9,7 +9,7 @@ from brute_force import brute_force
 from random_instances import TIMES, random_instance, random_instance_data
 
 from placer.problem import Instance
-from placer.solvers import closing, exact
+from placer.solvers import closing, exact, improving
 from placer.solvers.batch import compile_batch
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.run import Options, Run
@@ -122,3 +122,36 @@ def test_ways_agree_beyond_brute_force(seed: int, monkeypatch: pytest.MonkeyPatc
         if one.bound is not None and other.objective is not None:
             assert one.bound <= other.objective + 1e-6 * max(1.0, abs(other.objective))
     assert {listed.status(), grown.status()} != {Status.INFEASIBLE, Status.OPTIMAL}
+
+
+@pytest.mark.parametrize("seed", seeds(0, 10))
+def test_a_gap_too_wide_to_close_leaves_a_bound_and_a_search(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no gap counts as narrow, dives apart go on from the bound, which stays one."""
+    monkeypatch.setattr(closing, "LEAST_REPLICAS", 0)
+    monkeypatch.setattr(improving, "LEAST_REPLICAS", 0)
+    monkeypatch.setattr(closing, "CLOSING_LIMIT", 0)
+    monkeypatch.setattr(closing, "AROUND_SHARE", 0.0)
+    data = random_instance_data(seed, max_replicas=6, interference="pairwise")
+    instance = Instance.from_dict(data)
+    best = least(instance)
+    batch = compile_batch(instance)
+    run = Run(batch, GroupCosts(batch), Options(time_limit=60.0, gap=0.0))
+    phases: list[str] = []
+
+    def enter(phase: str) -> None:
+        phases.append(phase)
+        run.interrupted = run.interrupted or phases.count("diving afresh") > 1
+
+    run.enter = enter  # type: ignore[method-assign]
+    solver = exact.Groups()
+    solver.small_pool = solver.group_limit = 0
+    solver.solve(run)
+    if best is None:
+        assert run.best is None
+    else:
+        assert run.objective is not None
+        assert run.objective >= best - 1e-6 * max(1.0, abs(best))
+        assert run.bound is None or run.bound <= best + 1e-6 * max(1.0, abs(best))
+        assert run.objective_of(run.best or {}) == pytest.approx(run.objective)

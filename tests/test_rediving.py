@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from placer.solvers import improving
+from placer.solvers.annealing import Annealing
+from placer.solvers.annealing_layout import annealable
+from placer.solvers.improving import Improving
+from placer.solvers.master import Rows
 from placer.solvers.neighbourhood import Neighbourhoods
-from placer.solvers.rediving import PartRun, redive
-from placer.solvers.run import Options, Run
+from placer.solvers.rediving import redive
+from placer.solvers.run import Options, PartRun, Run
 from tests.test_rounding import bound_of, many_replicas
 
 
@@ -48,3 +53,29 @@ def test_a_part_ends_with_the_whole() -> None:
     assert not part.should_stop()
     run.interrupted = True
     assert part.should_stop()
+
+
+def test_a_dive_apart_replaces_the_best_placement_only_where_it_is_better(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(improving, "LEAST_REPLICAS", 0)
+    tried = better = 0
+    for seed in range(12):
+        run = begun(seed)
+        linear = bound_of(run)
+        if linear is None or not linear.converged or run.closed() or not annealable(run):
+            continue
+        search = Improving(run, Rows(run.batch), linear, Annealing(run), lambda *_: None)
+        before = run.objective
+        assert before is not None
+        gained = search.step(1.0)
+        assert run.phase == "diving afresh"
+        assert run.best is not None
+        assert run.objective is not None
+        assert gained == (run.objective < before)
+        assert run.objective_of(run.best) == pytest.approx(run.objective)
+        assert run.objective >= linear.bound - 1e-6 * abs(linear.bound)
+        tried += 1
+        better += gained
+    assert tried >= 6
+    assert better >= 2

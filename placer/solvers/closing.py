@@ -125,10 +125,9 @@ class Closing:
         run, ceiling = self.run, self._ceiling()
         if not self.many() or not np.isfinite(min(ceiling, run.time_left())):
             return False
-        if self._is_less(ceiling, self._lost, linear):
-            self._lost = None
-        if self._lost is None and too_wide(run, pricing, linear, ceiling, CLOSING_LIMIT):
-            self._lost = ceiling
+        if self._lost is None or self._is_less(ceiling, self._lost, linear):
+            lost = too_wide(run, pricing, linear, ceiling, CLOSING_LIMIT)
+            self._lost = ceiling if lost else None
         return self._lost is not None
 
     def large(self, linear: LinearBound) -> bool:

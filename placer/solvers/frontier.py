@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.batch import Batch
 from placer.solvers.columns import TogetherIndex
+from placer.solvers.pair_search import TypeClass, classes_of, searchable
 from placer.solvers.run import Run
 
 Floats = NDArray[np.float64]
@@ -32,6 +34,11 @@ class Ground:
         """Return the ground of the whole batch of `run`."""
         least = [run.costs.least_member_cost(t) for t in range(run.batch.types)]
         return cls(run, run.batch, TogetherIndex(run.batch), least)
+
+    @cached_property
+    def classes(self) -> list[TypeClass]:
+        """The run's VM types by class, none where costs are no sums over pairs."""
+        return classes_of(self.run) if searchable(self.run) else []
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from placer.solvers.local import Local
 from placer.solvers.master import Rows
 from placer.solvers.neighbourhood import Neighbourhoods, Ways
 from placer.solvers.pricing import lowest
-from placer.solvers.rediving import PartRun, redive
-from placer.solvers.run import Run
+from placer.solvers.rediving import redive
+from placer.solvers.run import PartRun, Run
 
 LONG = 1_000_000
 """Rounds of a local search that a clock ends."""

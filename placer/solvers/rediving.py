@@ -7,7 +7,7 @@ linear master tells at once whether it could be cheaper at all, which few parts 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,23 +18,10 @@ from placer.solvers.group_costs import GroupCosts
 from placer.solvers.growth import GrowthPricing
 from placer.solvers.master import Rows
 from placer.solvers.refilling import Hole, left_of
-from placer.solvers.run import Run
+from placer.solvers.run import PartRun, Run
 
 WORTH = 1e-7
 """A linear optimum that is lower by less than this, relative to it, is not dived from."""
-
-
-@dataclass
-class PartRun(Run):
-    """The solve of a part of a batch, which ends with the solve of the whole."""
-
-    whole: Run | None = None
-
-    def time_left(self) -> float:
-        """Return the seconds left to the part and to the whole."""
-        if self.whole is None or self.whole.interrupted:
-            return 0.0
-        return min(super().time_left(), self.whole.time_left())
 
 
 def redive(run: Run, hole: Hole, columns: Columns) -> bool:

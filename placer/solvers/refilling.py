@@ -24,6 +24,7 @@ from placer.solvers.frontier import Ground
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.integer_program import IntegerProgram
 from placer.solvers.master import Rows, integer_master
+from placer.solvers.pair_listing import list_best
 from placer.solvers.pricing import lowest
 from placer.solvers.run import Assignment, Run, State, vms_used
 
@@ -140,8 +141,11 @@ def _groups(
     else:
         prices = replace(prices, together=np.zeros(0))
         spare = share * float((used.cost - prices.worth(used)) @ counts)
-    ground = replace(ground, batch=batch, together=TogetherIndex(batch))
-    found = likely_groups(ground, prices, spare + 1e-9 * (1.0 + abs(spare)), most)
+    window = spare + 1e-9 * (1.0 + abs(spare))
+    found = list_best(run, ground.classes, batch, prices, window, most)
+    if found is None:
+        ground = replace(ground, batch=batch, together=TogetherIndex(batch))
+        found = likely_groups(ground, prices, window, most)
     if run.should_stop():
         return None
     return including(run.costs, found, hole.vms)

@@ -255,6 +255,19 @@ class Run:
             listener(self.progress())
 
 
+@dataclass
+class PartRun(Run):
+    """The solve of a part of a batch, which ends with the solve of the whole."""
+
+    whole: Run | None = None
+
+    def time_left(self) -> float:
+        """Return the seconds left to the part and to the whole."""
+        if self.whole is None or self.whole.interrupted:
+            return 0.0
+        return min(super().time_left(), self.whole.time_left())
+
+
 def state_costs(costs: GroupCosts, states: list[State]) -> NDArray[np.float64]:
     """Return the cost of each state (n,), infinite where its group may not be formed."""
     result = np.full(len(states), np.inf)
