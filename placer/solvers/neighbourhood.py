@@ -32,7 +32,7 @@ BY_LINEAR = 10.0
 """How much likelier than any other it is that VMs are chosen by the linear master's values, when
 all have gained as much: by far the most gains come from there."""
 
-LARGEST_SIZE = 120
+LARGEST_SIZE = 200
 QUICK_SECONDS, PRICED_SECONDS = 0.25, 0.6
 """A repair that is done sooner makes the next neighbourhoods larger; where there are prices."""
 
