@@ -13,6 +13,9 @@ from placer.solvers.pair_search import PairSearch, TypeClass
 from placer.solvers.pricing import lowest
 from placer.solvers.run import PartRun, Run
 
+NODES = 200_000
+"""After so many nodes a search of one class is given up: growth with a limit comes further."""
+
 
 def list_best(
     run: Run, classes: list[TypeClass], batch: Batch, prices: Prices, window: float, most: int
@@ -20,7 +23,7 @@ def list_best(
     """Return the groups of reduced cost at most `window`, of too many the `most` best.
 
     classes: of the whole run's VM types; batch: the replicas and VMs that are left to choose from.
-    None where there are no classes, or the search is not compiled.
+    None where there are no classes, or the search is not compiled, or takes too long.
     """
     from placer.solvers import pair_kernel
 
@@ -33,8 +36,9 @@ def list_best(
         if len(types):
             lone = np.where(batch.replicas > 0, one.lone, np.inf)
             search = PairSearch(part, replace(one, types=types, lone=lone), prices)
-            result = search.share(window, 2 * most, thinning=True, patient=True)
-            assert result is not None
+            result = search.share(window, 2 * most, thinning=True, most_nodes=NODES)
+            if result is None or np.isneginf(result[0]):
+                return None
             found.append(result[1])
     every = join(found)
     return every.take(lowest(every.cost - prices.worth(every), most))

@@ -229,6 +229,7 @@ class PairSearch:
         *,
         thinning: bool,
         patient: bool = False,
+        most_nodes: float = np.inf,
         share: int = 0,
         shares: int = 1,
     ) -> tuple[float, Columns] | None:
@@ -236,8 +237,8 @@ class PairSearch:
 
         Of the first members only each `shares`-th is taken, from `share` on. With `thinning` only
         the best `limit` groups are kept, and minus infinity stands for a search left unfinished,
-        which happens soon to one that is not `patient` and has found something; else None is
-        returned where it had to stop, or found too many.
+        which happens soon to one that is not `patient` and has found something, or after
+        `most_nodes`; else None is returned where it had to stop, or found too many.
         """
         from placer.solvers import pair_kernel as kernel
 
@@ -256,7 +257,7 @@ class PairSearch:
                 least = float(found.least[0])
                 return (least if least < threshold else np.inf), self.columns(found)
             hasty = thinning and not patient and nodes >= HASTY_NODES and found.size[0] > 0
-            if hasty or self._run.should_stop():
+            if hasty or nodes >= most_nodes or self._run.should_stop():
                 return (-np.inf, self.columns(found)) if thinning else None
             if status == kernel.FULL:
                 return None
