@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-WIDTH, CELLS = 20_000, 12_000_000
-"""Partial covers that are kept for each row, and the most words of all of them together."""
+WIDTH, NARROW, CELLS = 20_000, 3_000, 12_000_000
+"""Partial covers that are kept for each row, where there is one try alone, and the most words of
+all of them together: of many programs, more narrow beams come further than fewer wide ones."""
 
 LIMITS = 8
 """The most rows that limit a sum."""
@@ -105,12 +106,12 @@ class Covering:
             if run.should_stop():
                 break
             noise = STIRRED * rng.normal(size=self._rows) * (x > 0)
-            better = self._tried(run, np.exp(noise), below)
+            better = self._tried(run, np.exp(noise), below, WIDTH if tries > 1 else NARROW)
             if better is not None and self._program.cost @ better < below:
                 found, below = better, float(self._program.cost @ better)
         return found
 
-    def _tried(self, run: Run, stirred: Floats, below: float) -> Ints | None:
+    def _tried(self, run: Run, stirred: Floats, below: float, width: int) -> Ints | None:
         """Return the cheapest cover found with one order of rows, None where there is none."""
         from placer.solvers import cover_kernel as kernel
 
@@ -118,7 +119,7 @@ class Covering:
         place[np.argsort(self._options() * stirred, kind="stable")] = np.arange(self._rows)
         choices, order = self._choices(place)
         words = choices.rows.shape[1]
-        width = max(1, min(WIDTH, CELLS // ((self._rows + 1) * words)))
+        width = max(1, min(width, CELLS // ((self._rows + 1) * words)))
         shape = (self._rows + 1, width)
         beam = kernel.Beam(
             rows=np.zeros((*shape, words), np.uint64),
