@@ -19,6 +19,15 @@ def begun(seed: int) -> Run:
     return many_replicas(seed, times=3)
 
 
+def assert_gained(run: Run, gained: bool, before: float, bound: float) -> None:
+    """Assert that the best placement is checked, above the bound, and better only if it gained."""
+    assert run.best is not None
+    assert run.objective is not None
+    assert gained == (run.objective < before)
+    assert run.objective_of(run.best) == pytest.approx(run.objective)
+    assert run.objective >= bound - 1e-6 * abs(bound)
+
+
 def test_parts_are_filled_at_less_cost_or_left_alone() -> None:
     tried = better = 0
     for seed in range(16):
@@ -32,11 +41,7 @@ def test_parts_are_filled_at_less_cost_or_left_alone() -> None:
             assert before is not None
             hole = near.open("prices", share * run.batch.total_replicas)
             gained = redive(run, hole, linear.columns)
-            assert run.best is not None
-            assert run.objective is not None
-            assert gained == (run.objective < before)
-            assert run.objective_of(run.best) == pytest.approx(run.objective)
-            assert run.objective >= linear.bound - 1e-6 * abs(linear.bound)
+            assert_gained(run, gained, before, linear.bound)
             tried += 1
             better += gained
     assert tried >= 16
@@ -70,11 +75,7 @@ def test_a_dive_apart_replaces_the_best_placement_only_where_it_is_better(
         assert before is not None
         gained = search.step(1.0)
         assert run.phase == "diving afresh"
-        assert run.best is not None
-        assert run.objective is not None
-        assert gained == (run.objective < before)
-        assert run.objective_of(run.best) == pytest.approx(run.objective)
-        assert run.objective >= linear.bound - 1e-6 * abs(linear.bound)
+        assert_gained(run, gained, before, linear.bound)
         tried += 1
         better += gained
     assert tried >= 6
