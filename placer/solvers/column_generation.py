@@ -20,6 +20,7 @@ from placer.solvers.columns import (
     columns_of,
     holds_two,
     join,
+    numbers_of_vms,
 )
 from placer.solvers.linear_bound import Leaf, LinearBound
 from placer.solvers.master import Rows
@@ -57,8 +58,9 @@ LESS, PROOFS = 0.7, 25
 an unfinished pricing to the next, and how many proofs are tried."""
 
 CUTS_A_ROUND, MOST_CUTS, IDLE_CUTS = 60, 500, 3
-LEAST_GAIN = 0.01
-"""Of the gap: rounds of cuts that gain less are idle."""
+LEAST_GAIN, NO_GAIN, LONG = 0.01, 0.001, 0.01
+"""Of the gap: rounds of cuts that gain less are idle, and one that gains hardly anything is the
+last where it takes longer than this share of the time left."""
 
 
 @dataclass
@@ -179,7 +181,7 @@ class ColumnGeneration:
             triples = separate(columns, values, replicas, self._triples, CUTS_A_ROUND)
             if not len(triples):
                 return
-            before = self._best
+            before, began = self._best, run.seconds()
             column, row = np.nonzero(holds_two(columns.groups, triples))
             self._lp.add_rows(np.ones(len(triples)), row, column + self._others)
             self._triples = np.concatenate([self._triples, triples])
@@ -189,6 +191,9 @@ class ColumnGeneration:
                 return
             left = np.inf if run.objective is None else run.objective - self._best
             idle = idle + 1 if self._best - before < LEAST_GAIN * left else 0
+            slow = run.seconds() - began > LONG * run.time_left()
+            if slow and self._best - before < NO_GAIN * left:
+                return
 
     def counts(self) -> Floats:
         """Return how many VMs of each type, and in all, the linear master uses (T + 1,)."""
@@ -196,8 +201,7 @@ class ColumnGeneration:
         types = self.run.batch.types
         if len(values) != len(columns):
             return np.zeros(types + 1)
-        used = np.bincount(columns.vm_type, weights=values, minlength=types)
-        return np.append(used, used.sum())
+        return numbers_of_vms(columns.vm_type, values, types)
 
     def within_counts(self, lower: Floats, upper: Floats, *, cutting: bool = False) -> Leaf:
         """Return the bound of all placements whose counts of VMs are between these (T + 1,).

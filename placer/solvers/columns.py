@@ -91,6 +91,12 @@ def including(costs: GroupCosts, columns: Columns, states: Iterable[State]) -> C
     return columns if len(every) == len(columns) else columns_of(costs, every)
 
 
+def numbers_of_vms(vm_type: NDArray[np.int32], values: Floats | Ints, types: int) -> Floats:
+    """Return how many VMs of each type, and in all, `values` of columns (n,) use (T + 1,)."""
+    used = np.bincount(vm_type, weights=values, minlength=types)
+    return np.append(used, used.sum())
+
+
 def holds_two(groups: NDArray[np.int32], triples: Ints) -> NDArray[np.bool_]:
     """Return whether each group holds two or more of the kinds of each triple (n, M)."""
     result = np.zeros((len(groups), len(triples)), dtype=bool)

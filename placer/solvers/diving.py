@@ -1,8 +1,10 @@
 """A placement dived for along the linear master: fix what it nearly uses whole, solve again.
 
 After each fixing the groups are priced anew for the replicas that are left, since the columns at
-hand overlap with those already placed (restricted master dives, Sadykov et al. 2019). Its end,
-where a dive loses most, is then filled anew by the exact group master, and then more of it.
+hand overlap with those already placed (restricted master dives, Sadykov et al. 2019). The numbers
+of VMs are made whole before: a master that may use a fifth of a VM leaves it to the last replicas
+to do without. Its end, where a dive loses most, is then filled anew by the exact group master, and
+then more of it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.backend_highs import LinearMaster, cost_scale
-from placer.solvers.columns import Columns, Prices, assignment_of, join
+from placer.solvers.columns import Columns, Prices, assignment_of, join, numbers_of_vms
 from placer.solvers.fleet import CostMemo, Fleet
 from placer.solvers.frontier import Ground
 from placer.solvers.greedy import Plan, by_size, construct
@@ -23,6 +25,7 @@ from placer.solvers.group_search import GroupSearch
 from placer.solvers.master import Rows
 from placer.solvers.refilling import GROUPS, REPAIR_SECONDS, Hole, refilled
 from placer.solvers.run import Assignment, Run, replicas_placed, within_limits
+from placer.solvers.whole_counts import make_counts_whole
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -91,8 +94,9 @@ class _Dive:
     def __init__(
         self, run: Run, rows: Rows, columns: Columns, rng: np.random.Generator | None
     ) -> None:
-        self.run, self.rows, self.columns = run, rows, columns
-        self._rng = rng
+        self.run, self.columns, self._rng = run, columns, rng
+        rows = rows.counting() if run.batch.total_replicas <= FEW_REPLICAS else rows
+        self.rows = rows
         self.left = run.batch.replicas.copy()
         self.fixed = np.zeros(len(columns), dtype=np.int64)
         self._ground = Ground.of(run)
@@ -106,6 +110,9 @@ class _Dive:
     def descend(self) -> Assignment:
         """Fix columns until nothing is left, then place what found no column greedily."""
         ends: list[End] = []
+        if self.rows.counted and len(self.columns):
+            vm_type = self.columns.vm_type
+            self.rows = make_counts_whole(self.run, self.rows, self._lp, vm_type, self._rng)
         while self.left.any() and not self.run.should_stop():
             values = self._solved()
             if values is None:
@@ -202,9 +209,9 @@ class _Dive:
 
     def _allowed(self, column: int, times: int) -> bool:
         batch = self.run.batch
-        used = np.bincount(self.columns.vm_type, weights=self.fixed, minlength=batch.types)
-        used[self.columns.vm_type[column]] += times
-        return within_limits(batch, used)
+        used = numbers_of_vms(self.columns.vm_type, self.fixed, batch.types)
+        used[[self.columns.vm_type[column], -1]] += times
+        return within_limits(batch, used[:-1]) and bool((used <= self.rows.counts[1]).all())
 
     def _restrict(self) -> None:
         """Leave to the master what is not fixed, and only columns that still fit it."""

@@ -35,9 +35,10 @@ SMALL_POOL = 2_000
 DESCENT_SECONDS = 0.4
 """The most that local search takes before the exact method begins, where time is limited."""
 
-ANNEALING_SHARE, IMPROVING_SHARE = 0.04, 0.1
+ANNEALING_SHARE, ANNEALING_SECONDS, IMPROVING_SHARE = 0.04, 12.0, 0.1
 FILL_SHARE, FIRST_SHARE, DIVE_SHARE, NEIGHBOURS_SHARE = 0.1, 0.3, 0.2, 0.1
-"""Of the time left, what each step may take before the linear bound is looked for."""
+"""Of the time left, what each step may take before the linear bound is looked for; of seconds, the
+first annealing."""
 
 FIRST_STEP = 0.5
 """Seconds that each search for better placements gets at first; twice as many while one gains."""
@@ -152,7 +153,7 @@ class Groups:
         annealing = closing.annealing() if np.isfinite(run.time_left()) else None
         if annealing:
             run.enter("annealing")
-            annealing.improve(ANNEALING_SHARE * run.time_left())
+            annealing.improve(min(ANNEALING_SECONDS, ANNEALING_SHARE * run.time_left()))
         if run.should_stop():
             return COLUMNS_SHARE
         run.enter("first columns")

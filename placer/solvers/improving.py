@@ -130,8 +130,8 @@ class Improving:
         """Search neighbourhoods and dive for parts in turn, until time is over or neither gains."""
         run = self._run
         while not run.should_stop():
-            before = run.objective
             self.near()
+            before = run.objective
             for _ in range(PARTS_IN_VAIN):
                 if run.objective == before and not run.should_stop():
                     self._dive_for_part()
@@ -169,17 +169,25 @@ class Improving:
     def _dive_afresh(self) -> None:
         """Dive from the bound's columns, and search around where that ends, beside the best.
 
-        How far the searches around one placement come depends on where they begin.
+        How far the searches around one placement come depends on where they begin. As many dives
+        as there are workers go side by side: one alone keeps few of them busy.
         """
+        with ThreadPoolExecutor(len(self._neighbourhoods)) as pool:
+            ends = list(pool.map(self._dived_apart, self._rng.spawn(len(self._neighbourhoods))))
+        for apart in sorted(ends, key=_objective):
+            if apart.best is not None:
+                Improving(apart, self._rows, self._linear, None, self._choose).around()
+                self._run.promising.update(apart.promising)
+                self._run.offer(apart.best)
+
+    def _dived_apart(self, rng: np.random.Generator) -> Run:
+        """Return a run of the whole batch that begins where a dive ends."""
         run, part = self._run, self._linear.parts()[0]
         options = replace(run.options, time_limit=None)
         apart = PartRun(run.batch, run.costs, options, whole=run)
-        dived = dive(apart, part.rows(self._rows), self._linear.columns, self._rng)
+        dived = dive(apart, part.rows(self._rows), self._linear.columns, rng)
         self._dived.append(dived.columns)
-        if apart.best is not None:
-            Improving(apart, self._rows, self._linear, None, self._choose).around()
-            run.promising.update(apart.promising)
-            run.offer(apart.best)
+        return apart
 
     def _dive_around(self, seconds: float) -> None:
         """Dive for parts around VMs that the linear bound would not use, until the time is over."""
@@ -203,6 +211,10 @@ class Improving:
 
     def _incumbent(self) -> Columns:
         return columns_of(self._run.costs, list(self._run.best or {}))
+
+
+def _objective(run: Run) -> float:
+    return np.inf if run.objective is None else run.objective
 
 
 def share_of(run: Run) -> float:

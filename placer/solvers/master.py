@@ -43,7 +43,9 @@ class Rows:
     """
 
     def __init__(self, batch: Batch, counts: tuple[Floats, Floats] | None = None) -> None:
-        self.batch, self._counts = batch, counts
+        self.batch, self.counted = batch, counts is not None
+        any_number = np.zeros(batch.types + 1), np.full(batch.types + 1, np.inf)
+        self.counts = any_number if counts is None else counts
         possible = batch.vms_possible()
         self.kinds = np.flatnonzero(batch.replicas > 0)
         self._kind_row = np.full(batch.kinds + 1, -1, dtype=np.int64)
@@ -87,8 +89,8 @@ class Rows:
             lower[self.together_row[r]] = 1.0 if needed and not optional else 0.0
         for (_, kind), row in self._link_row.items():
             lower[row] = batch.replicas[kind]
-        if self._counts is not None:
-            fewest, most = self._counts
+        if self.counted:
+            fewest, most = self.counts
             lower[self._counts_row :] = np.where(fewest > 0, fewest, -np.inf)
             upper[self._counts_row :] = most
         return lower, upper
@@ -98,9 +100,10 @@ class Rows:
 
         Without limits these rows are there, and keep nothing.
         """
-        types = self.batch.types
-        lower = np.zeros(types + 1) if lower is None else lower
-        return Rows(self.batch, (lower, np.full(types + 1, np.inf) if upper is None else upper))
+        fewest, most = self.counts
+        return Rows(
+            self.batch, (fewest if lower is None else lower, most if upper is None else upper)
+        )
 
     def group_entries(self, columns: Columns) -> Entries:
         """Return the matrix of group variables, one column a group."""
@@ -114,7 +117,7 @@ class Rows:
         parts.append((type_row[type_row >= 0], each[type_row >= 0]))
         if self._vms_row >= 0:
             parts.append((np.full(n, self._vms_row), each))
-        if self._counts is not None:
+        if self.counted:
             parts.append((self._counts_row + columns.vm_type.astype(np.int64), each))
             parts.append((np.full(n, self.count - 1), each))
         held = self._index.held(columns.groups)
@@ -186,7 +189,7 @@ class Rows:
             vm_type += duals[self._vms_row]
         if self._price_row >= 0:
             vm_type += duals[self._price_row] * batch.price
-        if self._counts is not None:
+        if self.counted:
             vm_type += duals[self._counts_row : -1] + duals[-1]
         limit = np.where(duals > 0, self.lower, np.where(duals < 0, self.upper, 0.0))
         entries, cost, upper = self.other_entries()
