@@ -174,20 +174,20 @@ class Improving:
         """
         with ThreadPoolExecutor(len(self._neighbourhoods)) as pool:
             ends = list(pool.map(self._dived_apart, self._rng.spawn(len(self._neighbourhoods))))
-        for apart in sorted(ends, key=_objective):
+        self._dived += [columns for _, columns in ends]
+        for apart in sorted((apart for apart, _ in ends), key=_objective):
             if apart.best is not None:
                 Improving(apart, self._rows, self._linear, None, self._choose).around()
                 self._run.promising.update(apart.promising)
                 self._run.offer(apart.best)
 
-    def _dived_apart(self, rng: np.random.Generator) -> Run:
-        """Return a run of the whole batch that begins where a dive ends."""
+    def _dived_apart(self, rng: np.random.Generator) -> tuple[Run, Columns]:
+        """Return a run of the whole batch that begins where a dive ends, and what that added."""
         run, part = self._run, self._linear.parts()[0]
         options = replace(run.options, time_limit=None)
         apart = PartRun(run.batch, run.costs, options, whole=run)
         dived = dive(apart, part.rows(self._rows), self._linear.columns, rng)
-        self._dived.append(dived.columns)
-        return apart
+        return apart, dived.columns
 
     def _dive_around(self, seconds: float) -> None:
         """Dive for parts around VMs that the linear bound would not use, until the time is over."""

@@ -98,7 +98,7 @@ class Rows:
     def counting(self, lower: Floats | None = None, upper: Floats | None = None) -> Rows:
         """Return these rows and those that keep the numbers of VMs between these (T + 1,).
 
-        Without limits these rows are there, and keep nothing.
+        Without limits they keep to those that there are, if any.
         """
         fewest, most = self.counts
         return Rows(
