@@ -8,12 +8,13 @@ from random_instances import random_instance
 
 from placer.solvers.backend_highs import LinearMaster, cost_scale
 from placer.solvers.batch import compile_batch
+from placer.solvers.column_generation import LACKING
 from placer.solvers.columns import Columns, numbers_of_vms
 from placer.solvers.enumeration import enumerate_groups
 from placer.solvers.group_costs import GroupCosts
 from placer.solvers.master import Rows
 from placer.solvers.run import Options, Run
-from placer.solvers.whole_counts import LACKING, make_counts_whole
+from placer.solvers.whole_counts import make_counts_whole
 
 MOST = 100_000
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placer.solvers.backend_highs import LinearMaster
+from placer.solvers.column_generation import LACKING
 from placer.solvers.columns import numbers_of_vms
 from placer.solvers.count_branching import most_fractional
 from placer.solvers.master import Rows
 from placer.solvers.run import Run
 
-LACKING = 1e-7
-"""What lacks a place where so many VMs are too few or too many."""
+Floats = NDArray[np.float64]
 
 DOUBTFUL = 0.25
 """How far from halfway to the next whole number of VMs chance decides between the two."""
@@ -35,18 +35,24 @@ def make_counts_whole(
     rows with what is settled, which the master then has too.
     """
     number: int | None = run.batch.types
-    while number is not None and master.solve(run) is not None:
-        used = numbers_of_vms(vm_type, master.values()[-len(vm_type) :], run.batch.types)
+    used = _used(run, master, vm_type)
+    while used is not None and number is not None:
         settled = _settled(rows, number, used[number], rng)
         master.change_rows(settled.lower, settled.upper)
-        solved = master.solve(run)
-        if solved is None or solved[2] > LACKING:
+        used = _used(run, master, vm_type)
+        if used is None:
             master.change_rows(rows.lower, rows.upper)
-            break
-        rows = settled
-        used = numbers_of_vms(vm_type, master.values()[-len(vm_type) :], run.batch.types)
-        number = most_fractional(used)
+        else:
+            rows, number = settled, most_fractional(used)
     return rows
+
+
+def _used(run: Run, master: LinearMaster, vm_type: NDArray[np.int32]) -> Floats | None:
+    """Return how many VMs the master uses (T + 1,), None where it stops or a replica lacks one."""
+    solved = master.solve(run)
+    if solved is None or solved[2] > LACKING:
+        return None
+    return numbers_of_vms(vm_type, master.values()[-len(vm_type) :], run.batch.types)
 
 
 def _settled(rows: Rows, number: int, used: float, rng: np.random.Generator | None) -> Rows:
