@@ -28,9 +28,9 @@ BITS = 62
 class Fits(NamedTuple):
     """Sets of VM types, as words of bits: T types in C classes, R resources.
 
-    every (C, W): those of a class; types (C, A, R, LEVELS, W): those of them that a load of at
-    least this level overloads by no more than an allowance; level (R,): levels per unit of load;
-    allowance (A,), ascending.
+    every (C, W): those of a class; types (C x A x R x LEVELS x W,): those of them that a load of
+    at least this level overloads by no more than an allowance, in one row as it is read most;
+    level (R,): levels per unit of load; allowance (A,), ascending.
     """
 
     every: Ints
@@ -62,7 +62,7 @@ def fits_of(capacity: Floats, class_of: Ints) -> Fits:
         borne = (1.0 + allowance[:, None]) * capacity[t]
         holds = borne[:, :, None] >= load.T
         types[class_of[t], ..., t // BITS] |= holds.astype(np.int64) << (t % BITS)
-    return Fits(every, types, levels_of(capacity), allowance)
+    return Fits(every, types.ravel(), levels_of(capacity), allowance)
 
 
 def least_prices(capacity: Floats, class_of: Ints, price: Floats, overload: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """The compiled part of simulated annealing: random moves at a temperature that may fall.
 
 A replica at random is tried in place of all others, and in all slots. Most of that is turned down
-by what the members of two slots would cost at the least, worked out for all others at once; then
-by what VMs of their load cost at the least, before any VM type is looked for.
+by what the members of two slots would cost at the least, worked out for all others at once; most
+of the rest by the one slot's VM, before the other's is looked for.
 """
 
 from __future__ import annotations
@@ -130,6 +130,15 @@ def keeps_slos(task: Task, state: State, s: int, out: int, into: int, t: int) ->
     return True
 
 
+@lean
+def keep_slos(
+    task: Task, state: State, i: int, j: int, a: int, b: int, type_a: int, type_b: int
+) -> bool:
+    """Return whether both slots keep their SLOs once `i` has moved from `a` to `b`, `j` back."""
+    kept: bool = keeps_slos(task, state, a, i, j, type_a)
+    return kept and keeps_slos(task, state, b, j, i, type_b)
+
+
 @inlined
 def count_type(free: Ints, t: int, by: int) -> None:
     """Change how many VMs of type `t` are left; -1 stands for no VM."""
@@ -164,34 +173,11 @@ def keep_best(state: State) -> None:
 
 
 @inlined
-def least_moved(
-    task: Task,
-    state: State,
-    floor: Floats,
-    i: int,
-    j: int,
-    a: int,
-    b: int,
-    least_b: float,
-    limit: float,
-) -> float:
-    """Return what slot `b`, known to cost `least_b`, costs at the least after such a `move`.
-
-    Infinite where the two slots cannot cost less than `limit`.
-    """
-    k, other = task.kind[i], task.kind[j] if j >= 0 else -1
-    least_a = least_after(task, state, floor, k, other, a)
-    if least_a + least_b >= limit:
-        return np.inf
-    least = least_after(task, state, floor, other, k, b)
-    return least if least_a + least < limit else np.inf
-
-
-@inlined
 def move(
     task: Task,
     rules: Rules,
     state: State,
+    floor: Floats,
     i: int,
     j: int,
     a: int,
@@ -201,7 +187,7 @@ def move(
 ) -> bool:
     """Move replica `i` from slot `a` to `b`, and `j` or nobody back, at a cost below `limit`.
 
-    Slot `b` will cost `least_b` or more. Return whether that was done.
+    Slot `b` will cost `least_b` or more, and VMs `floor` (C, R, LEVELS). Return whether it moved.
     """
     now, free, vm_type = state.now, state.free, state.vm_type
     k, other = task.kind[i], task.kind[j] if j >= 0 else -1
@@ -210,6 +196,7 @@ def move(
     count_type(free, was_b, 1)
     type_a, cost_a, over_a = rehouse(task, state, k, other, a, limit - least_b)
     good, type_b, cost_b, over_b = cost_a + least_b < limit, -1, 0.0, 0.0
+    good = good and cost_a + least_after(task, state, floor, other, k, b) < limit
     if good:
         count_type(free, type_a, -1)
         type_b, cost_b, over_b = rehouse(task, state, other, k, b, limit - cost_a)
@@ -218,8 +205,7 @@ def move(
     dearer = difference(task.price, was_a, type_a) + difference(task.price, was_b, type_b)
     good = good and cost_a + cost_b < limit and within_fleet(now, more, dearer, rules)
     if good and rules.has_slo:
-        good = keeps_slos(task, state, a, i, j, type_a)
-        good = good and keeps_slos(task, state, b, j, i, type_b)
+        good = keep_slos(task, state, i, j, a, b, type_a, type_b)
     count_type(free, type_a if good else was_a, -1)
     count_type(free, type_b if good else was_b, -1)
     if good:
@@ -270,9 +256,7 @@ def make_moves(
                 if least_without(task, state, i, a) + least_b >= cost[a] + cost[b] + extra:
                     continue
             limit = cost[a] + cost[b] + extra
-            least_b = least_moved(task, state, floor, i, j, a, b, least_b, limit)
-            if least_b < np.inf:
-                weighed = not move(task, rules, state, i, j, a, b, least_b, limit)
+            weighed = not move(task, rules, state, floor, i, j, a, b, least_b, limit)
 
 
 @inlined

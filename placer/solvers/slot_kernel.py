@@ -44,9 +44,12 @@ def may_hold(task: Task, load: Floats, c: int, allowed: float, word: int) -> int
     while fits.allowance[a] < allowed and a < fits.allowance.shape[0] - 1:
         a += 1
     found: int = fits.every[c, word]
-    for r in range(load.shape[1]):
+    resources, words = load.shape[1], fits.every.shape[1]
+    at = (c * fits.allowance.shape[0] + a) * resources * LEVELS * words + word
+    for r in range(resources):
         level = min(max(int(load[c, r] * fits.level[r]), 0), LEVELS - 1)
-        found &= fits.types[c, a, r, level, word]
+        found &= fits.types[np.uint64(at + level * words)]
+        at += LEVELS * words
     return found
 
 
