@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -200,7 +201,7 @@ def test_no_vm_costs_less_than_what_is_known_of_its_load(types: int) -> None:
 @pytest.mark.parametrize("bench", [False, True])
 def test_swaps_that_are_not_looked_at_would_cost_too_much(bench: bool) -> None:
     """What a swap is weighed at is never more than what it changes."""
-    layout, states = bred(crowded(4, bench=bench, more_types=4))
+    layout, states = two_of(crowded(4, bench=bench, more_types=4))
     task, compared = layout.task, 0
     noise = np.zeros(annealing_kernel.NOISE + len(task.kind) + len(states[0].size))
     for state in states:
@@ -250,7 +251,7 @@ def test_the_same_seed_gives_the_same_placement() -> None:
     assert found[0] == found[1]
 
 
-def bred(instance: Instance, seed: int = 0) -> tuple[Layout, list[State]]:
+def two_of(instance: Instance, seed: int = 0) -> tuple[Layout, list[State]]:
     """Return a layout and two placements that differ."""
     run = run_of(instance)
     layout = Layout(run)
@@ -260,94 +261,126 @@ def bred(instance: Instance, seed: int = 0) -> tuple[Layout, list[State]]:
     return layout, states
 
 
-def contents(slot: np.ndarray, vm_type: np.ndarray) -> set[tuple[int, ...]]:
-    """Return which replicas, and which VM type before them, are together."""
-    bench = len(vm_type) - 1
-    return {
-        (int(vm_type[s]), *np.flatnonzero(slot == s).tolist()) for s in np.unique(slot) if s < bench
-    }
-
-
-@pytest.mark.parametrize("bench", [False, True])
-def test_a_child_has_half_of_one_and_what_is_left_of_the_other(bench: bool) -> None:
-    checked = 0
-    for seed in range(8):
-        layout, (one, other) = bred(crowded(seed, bench=bench), seed)
-        child = annealing.crossed(layout, one, other, np.random.default_rng(seed))
-        assert child.now[2] == np.inf
-        ours = contents(child.slot, child.vm_type)
-        first = contents(one.best_slot, one.best_type)
-        second = contents(other.best_slot, other.best_type)
-        taken = ours & first
-        assert len(taken) >= (len(first) + 1) // 2
-        for vm_type, *members in ours - taken:
-            assert any(vm_type == t and set(members) <= set(those) for t, *those in second)
-        checked += len(ours - taken) > 0 and first != second
-        annealing_kernel.rebuild(layout.task, child)
-        assert child.now[5] == 0
-    assert checked > 3
-
-
-def test_a_child_that_takes_more_vms_than_there_are_is_one_parent_again() -> None:
-    layout, (one, other) = bred(crowded(3))
-    layout.rules = layout.rules._replace(max_vms=1)
-    child = annealing.crossed(layout, one, other, np.random.default_rng(0))
-    assert (child.slot == one.best_slot).all()
-    assert (child.vm_type == one.best_type).all()
-    child.slot[0] += 1
-    assert child.slot[0] != one.best_slot[0]
+def test_what_cools_again_is_a_copy_that_has_found_nothing_itself() -> None:
+    layout, (one, _) = two_of(crowded(3))
+    again = annealing.unmoved(one, one.best_slot, one.best_type)
+    assert again.now[2] == np.inf
+    assert (again.slot == one.best_slot).all()
+    assert (again.vm_type == one.best_type).all()
+    annealing_kernel.rebuild(layout.task, again)
+    assert again.now[0] == pytest.approx(one.now[2])
+    again.slot[0] += 1
+    assert again.slot[0] != one.best_slot[0]
 
 
 def test_a_search_goes_on_from_the_best_of_the_one_before() -> None:
     run = run_of(crowded(5))
     search = Annealing(run)
     search.improve(np.inf)
-    first = sorted({state.now[2] for state in search._parents})
-    assert first[0] == pytest.approx(run.objective)
-    assert len(search._parents) == annealing.PARENTS
+    first = min(map(annealing.cost_of, search._placements))
+    assert first == pytest.approx(run.objective)
     search.improve(np.inf)
-    assert min(state.now[2] for state in search._parents) <= first[0] + TOLERANCE
+    assert min(map(annealing.cost_of, search._placements)) <= first + TOLERANCE
 
 
-def test_parents_that_breed_nothing_better_make_room_for_new_ones(
+def test_the_worst_are_given_up_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = 2 * annealing.PLACEMENTS
+    monkeypatch.setattr(annealing, "ROUNDS", rounds)
+    monkeypatch.setattr(annealing, "STALE", rounds)
+    search = Annealing(run_of(crowded(5)))
+    costs = []
+
+    def cool_again(*_: object) -> None:
+        costs.append(sorted(map(annealing.cost_of, search._placements)))
+
+    search._cool_again = cool_again  # type: ignore[method-assign]
+    search.improve(np.inf)
+    assert len(costs) == rounds
+    assert len(costs[0]) == annealing.PLACEMENTS
+    assert len(costs[-1]) == annealing.LEAST
+    for more, fewer in pairwise(costs):
+        assert len(more) - 1 <= len(fewer) <= len(more)
+        assert fewer == more[: len(fewer)]
+
+
+def test_what_cooled_again_takes_the_place_of_its_own_only_where_it_is_better() -> None:
+    run = run_of(crowded(5), workers=4)
+    search = Annealing(run)
+    with ThreadPoolExecutor(1) as pool:
+        search._renew(pool, 1.0, np.inf)
+        search._placements = search._placements[:3]
+        search._first = 3
+        before = list(search._placements)
+        for number, state in enumerate(before):
+            state.now[2] = 10.0 * number
+        moved = []
+
+        def found(_: object, __: object, states: list[State], chunks: int) -> None:
+            assert chunks == 5 * len(states)
+            moved.extend(states)
+            for state, cost in zip(states, (1.0, 9.0, 20.0, -1.0), strict=True):
+                state.now[2] = cost
+
+        search._search = found  # type: ignore[method-assign]
+        search._cool_again(pool, 1.0, 5)
+    assert search._placements == [moved[3], moved[1], before[2]]
+    assert search._vain == 0
+
+
+def test_placements_that_lead_to_nothing_better_make_room_for_new_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(annealing, "ROUNDS", annealing.STALE + 1)
+    monkeypatch.setattr(annealing, "ROUNDS", 10 * annealing.STALE)
     search = Annealing(run_of(crowded(5)))
     renewed: list[list[State]] = []
     renew = search._renew
 
     def noted(*given: object) -> None:
-        renewed.append(list(search._parents))
+        renewed.append(list(search._placements))
         renew(*given)  # type: ignore[arg-type]
+        assert all(any(x is y for y in search._placements) for x in renewed[-1][:5])
+        assert len(search._placements) == annealing.PLACEMENTS
+
+    def in_vain(*_: object) -> None:
+        search._vain += len(search._placements)
 
     search._renew = noted  # type: ignore[method-assign]
-    search._breed = lambda *_: False  # type: ignore[method-assign]
+    search._cool_again = in_vain  # type: ignore[method-assign]
     search.improve(np.inf)
-    assert [len(parents) for parents in renewed] == [0, annealing.PARENTS]
-    old = sorted(renewed[1], key=annealing.cost_of)[: annealing.PARENTS // 2]
-    assert all(any(state is parent for parent in search._parents) for state in old)
-    assert len(search._parents) == annealing.PARENTS
+    assert len(renewed) > 1
+    assert renewed[0] == []
+    for old in renewed[1:]:
+        assert annealing.LEAST <= len(old) <= annealing.PLACEMENTS
 
 
-def test_children_begin_cooler_after_each_round_without_better_ones(
+def test_the_longer_nothing_better_is_found_the_cooler_some_begin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(annealing, "ROUNDS", annealing.STALE)
-    search = Annealing(run_of(crowded(5)))
-    better = iter([False, True, False, False, False])
-    calm = []
+    _, (state, _) = two_of(crowded(3))
+    search = Annealing(run_of(crowded(3)))
+    search._first = annealing.PLACEMENTS
+    begun: list[float] = []
 
-    def breed(*_: object) -> bool:
-        calm.append(search._calm)
-        return next(better)
+    def noted(layout: object, scale: float, hot: float, cold: float, *_: object) -> None:
+        assert cold <= hot
+        begun.append(hot)
 
-    search._breed = breed  # type: ignore[method-assign]
-    search.improve(np.inf)
-    assert calm == [1.0, 0.5, 0.5, 0.25, annealing.CALMEST]
+    monkeypatch.setattr(annealing, "anneal", noted)
+    lowest = []
+    for vain in (0, 1, 2, 9):
+        search._vain = vain * search._first
+        begun.clear()
+        for seed in range(200):
+            search._cool(1.0, 1, state, seed)
+        assert max(begun) <= annealing.WARM[1]
+        lowest.append(min(begun))
+    assert lowest[0] >= annealing.WARM[0]
+    least = [1.0, annealing.CALMER, annealing.CALMER**2, annealing.CALMEST]
+    for calm, found in zip(least, lowest, strict=True):
+        assert calm * annealing.WARM[0] <= found <= 1.2 * calm * annealing.WARM[1]
 
 
-def test_what_another_search_found_takes_the_place_of_the_worst_parent(
+def test_what_another_search_found_takes_the_place_of_the_worst(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(annealing, "ROUNDS", 0)
@@ -357,22 +390,22 @@ def test_what_another_search_found_takes_the_place_of_the_worst_parent(
     assert first is not None
     search = Annealing(run)
     search.improve(np.inf)
-    before = list(search._parents)
+    before = list(search._placements)
     assert max(map(annealing.cost_of, before)) < first
     search.adopt(greedy)
     search.improve(np.inf)
-    assert all(x is y for x, y in zip(search._parents, before, strict=True))
+    assert all(x is y for x, y in zip(search._placements, before, strict=True))
     for number, state in enumerate(before):
         state.now[2] += first + number
     search.adopt(greedy)
     search.improve(np.inf)
-    assert all(x is y for x, y in zip(search._parents[:-1], before[:-1], strict=True))
-    assert annealing.cost_of(search._parents[-1]) == first
+    assert all(x is y for x, y in zip(search._placements[:-1], before[:-1], strict=True))
+    assert annealing.cost_of(search._placements[-1]) == first
 
 
-@pytest.mark.parametrize(("workers", "parents"), [(2, annealing.PARENTS), (8, 16)])
-def test_a_search_with_a_clock_breeds_from_more_where_workers_are_many(
-    workers: int, parents: int
+@pytest.mark.parametrize(("workers", "number"), [(2, annealing.PLACEMENTS), (8, 16)])
+def test_a_search_with_a_clock_begins_with_more_where_workers_are_many(
+    workers: int, number: int
 ) -> None:
     run = run_of(crowded(5), workers=workers)
     before = run.objective
@@ -381,14 +414,15 @@ def test_a_search_with_a_clock_breeds_from_more_where_workers_are_many(
     assert before is not None
     assert run.objective is not None
     assert run.objective <= before
-    assert len(search._parents) == parents
+    assert search._first == number
+    assert annealing.LEAST <= len(search._placements) <= number
 
 
 def test_what_new_placements_find_while_hot_counts_only_where_they_come_no_further(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def parents_from(start: float, share: float) -> list[float]:
-        """Return what parents cost that began at a placement said to cost `start`."""
+    def costs_from(start: float, share: float) -> list[float]:
+        """Return what new ones cost that began at a placement said to cost `start`."""
         monkeypatch.setattr(annealing, "FORGETTING", share)
         search = Annealing(run_of(crowded(5)))
         first = search._layout.state(1.0)
@@ -407,9 +441,9 @@ def test_what_new_placements_find_while_hot_counts_only_where_they_come_no_furth
         monkeypatch.setattr(search._layout, "offer", lambda _: None)
         with ThreadPoolExecutor(1) as pool:
             search._renew(pool, 1.0, np.inf)
-        return [annealing.cost_of(parent) for parent in search._parents]
+        return [annealing.cost_of(state) for state in search._placements]
 
     monkeypatch.setattr(annealing, "anneal", lambda *_: None)
-    assert parents_from(9.0, share=0.1) == [5.0] * annealing.PARENTS
-    assert parents_from(1.0, share=0.1) == [2.0] * annealing.PARENTS
-    assert parents_from(9.0, share=2.0) == [2.0] * annealing.PARENTS
+    assert costs_from(9.0, share=0.1) == [5.0] * annealing.PLACEMENTS
+    assert costs_from(1.0, share=0.1) == [2.0] * annealing.PLACEMENTS
+    assert costs_from(9.0, share=2.0) == [2.0] * annealing.PLACEMENTS

@@ -1,4 +1,4 @@
-"""Annealing replica by replica, where slowdowns are sums over pairs, of placements that are bred.
+"""Annealing replica by replica, where slowdowns are sums over pairs, again and again.
 
 Placements on the way may ask for a little more than a VM has, at a price that follows how often
 that happens (after the strategic oscillation of Glover 1989); a VM has the cheapest type that
@@ -21,77 +21,79 @@ from placer.solvers.run import Assignment, Run
 
 Ints = NDArray[np.int64]
 
-HOT, WARM, COLD = 0.08, (0.03, 0.045), 0.02
-"""Temperatures, in VM costs: where a start is forgotten, where children begin, and at the end.
+HOT, WARM, COLD = 0.08, (0.03, 0.042), 0.025
+"""Temperatures, in VM costs: where a start is forgotten, where a placement begins to cool again,
+and at the end.
 
-Children begin anywhere in a range: where good VMs last and poor ones do not differs from batch to
-batch.
+It begins anywhere in a range: where good VMs last and poor ones do not differs from batch to batch.
 """
 
 MOVES = 100_000
 """Moves of one placement between two looks at the clock: a chunk."""
 
-PARENTS = 10
-"""Placements that others are bred from; more where there is a clock, and many workers."""
+PLACEMENTS, LEAST = 10, 2
+"""Placements that are cooled at first, more where there is a clock, and many workers; and how many
+of them are left at the end of a search."""
 
 FIRST_SHARE = 0.1
-"""Of a search's time, what the first placements take. Each child is then moved as often."""
+"""Of a search's time, what the first placements take. Each is then moved as often every time."""
 
 FORGETTING = 0.1
 """For this share of its cooling a new placement is near the one that it began from."""
 
 CHUNKS, ROUNDS = 25, 8
-"""How often a placement is moved, and how often all breed, where there is no clock."""
+"""How often a placement is moved, and how often all are cooled again, where there is no clock."""
 
 STALE, KEPT = 5, 0.5
-"""After so many rounds without better parents, which share of them stays beside new ones."""
+"""After so many times all without a better one, which share of them stays beside new ones."""
 
 CALMER, CALMEST = 0.5, 0.125
-"""What becomes of the temperatures of children after a round without better ones, at the least."""
+"""What becomes of the lowest temperatures after as many in vain as there are, at the least."""
 
 LONGER = 2.0
-"""With so many times the time of before all parents are new: hasty ones are too much alike."""
+"""With so many times the time of before all are new: hasty ones are too much alike."""
 
 JOINING = 0.5
 """After this share of a search the best placement known joins; from the start, it takes over."""
 
 
 class Annealing:
-    """Annealing of one run's batch: placements that cooled breed others, which cool in turn.
+    """Annealing of one run's batch: placements that cooled are warmed a little, and cool again.
 
-    A child has half of the VMs of one parent and what that leaves of the other's, and takes the
-    place of the worse of the two (after the hybrid evolutionary algorithm of Galinier and Hao
-    1999). What both parents agree in lasts at the temperature where it begins to cool.
+    Each time they keep most of what is good in them, which a fresh start would have to find anew
+    (after the thermal cycling of Möbius et al. 1997). The worst of them are given up, one by one.
     """
 
     def __init__(self, run: Run) -> None:
         self._run, self._layout = run, Layout(run)
         self._rng = np.random.default_rng(run.options.seed)
-        self._parents: list[State] = []
+        self._placements: list[State] = []
+        self._first = 0  # how many there were in the beginning
         self._horizon = 0.0
         self._seconds = 1.0  # that a chunk takes, all workers together
-        self._calm = 1.0  # what temperatures of children are multiplied by
+        self._vain = 0  # placements cooled again since the last better one
         self._adopted: list[tuple[float, Assignment]] = []
         self._waiting: list[Assignment] = []
 
     def adopt(self, placement: Assignment) -> None:
-        """Let a placement that another search found be a parent, where it is a good one."""
+        """Let a placement that another search found be one of them, where it is a good one."""
         cost = self._run.objective_of(placement)
         if cost is not None:
-            self._adopted = sorted([*self._adopted, (cost, placement)], key=itemgetter(0))[:PARENTS]
+            known = [*self._adopted, (cost, placement)]
+            self._adopted = sorted(known, key=itemgetter(0))[:PLACEMENTS]
             self._waiting.append(placement)
 
     def improve(self, seconds: float) -> bool:
         """Search for about these seconds (a fixed number of moves without a limit).
 
         Return whether that gained. It goes on from where the one before ended, unless there is
-        much more time now. The contents of what was bred are promising.
+        much more time now. The contents of what was found are promising.
         """
-        run, before, rounds, stale, joined = self._run, self._run.objective, 0, 0, False
+        run, before, rounds, since, joined = self._run, self._run.objective, 0, 0.0, False
         hurry, scale, began = bool(np.isfinite(seconds)), self._layout.scale(), run.seconds()
         with run.at_most(seconds), ThreadPoolExecutor(max(1, run.options.workers)) as pool:
-            if not self._parents or (hurry and seconds > LONGER * self._horizon):
-                self._parents, self._horizon = [], seconds
+            if not self._placements or (hurry and seconds > LONGER * self._horizon):
+                self._placements, self._horizon = [], seconds
                 self._renew(pool, scale, FIRST_SHARE * seconds)
                 self._waiting = [placement for _, placement in self._adopted]
             for placement in self._waiting:
@@ -102,42 +104,45 @@ class Annealing:
                 if share >= JOINING and not joined:
                     joined = True
                     self._join(self._layout.state(scale))
-                better = self._breed(pool, scale, self._chunks(seconds))
-                stale = 0 if better else stale + 1
+                self._give_up((share - since) / (1.0 - since))
+                self._cool_again(pool, scale, self._chunks(seconds))
                 rounds += 1
-                if not better:
-                    self._calm = max(CALMEST, self._calm * CALMER)
-                if stale == STALE:
-                    stale = 0
+                if self._vain >= STALE * self._first:
+                    since = share
                     self._renew(pool, scale, FIRST_SHARE * seconds)
         return run.objective != before
 
     def _chunks(self, seconds: float) -> int:
-        """Return how often a child is moved: as often as parents in the beginning."""
+        """Return how often a placement is moved: as often as each was in the beginning."""
         if not np.isfinite(seconds):
             return CHUNKS
-        return max(1, round(FIRST_SHARE * seconds / (self._seconds * len(self._parents))))
+        return max(1, round(FIRST_SHARE * seconds / (self._seconds * self._first)))
+
+    def _give_up(self, share: float) -> None:
+        """Give up the worst after this share of a search: in the end, all but the LEAST."""
+        number = max(LEAST, round((1.0 - share) * self._first))
+        self._placements = sorted(self._placements, key=cost_of)[:number]
 
     def _join(self, state: State) -> None:
-        """Let a placement take the place of the worst parent, where it is a better one."""
-        parents = self._parents
-        worst = max(range(len(parents)), key=lambda x: cost_of(parents[x]))
-        if cost_of(state) < cost_of(parents[worst]) and differs(state, parents):
-            parents[worst] = state
+        """Let a placement take the place of the worst one, where it is better."""
+        placements = self._placements
+        worst = max(range(len(placements)), key=lambda x: cost_of(placements[x]))
+        if cost_of(state) < cost_of(placements[worst]) and differs(state, placements):
+            placements[worst] = state
 
     def _renew(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> None:
-        """Cool new parents within these seconds; the best of the old ones stay.
+        """Cool new placements within these seconds; the best of the old ones stay.
 
         What they found while hot, twins of the placement they began from, counts only where none
         has come as far as that one in the time there is.
         """
         run, layout = self._run, self._layout
-        self._calm = 1.0
-        number = max(PARENTS, 2 * run.options.workers) if np.isfinite(seconds) else PARENTS
-        number = min(number, layout.most_states())
-        known = sorted(self._parents, key=cost_of)[: int(KEPT * number)]
+        number = max(PLACEMENTS, 2 * run.options.workers) if np.isfinite(seconds) else PLACEMENTS
+        self._vain, self._first = 0, min(number, layout.most_states())
+        known = sorted(self._placements, key=cost_of)[: int(KEPT * self._first)]
         start = layout.state(scale)
-        fresh = [unmoved(start, start.slot, start.vm_type) for _ in range(number - len(known))]
+        number = self._first - len(known)
+        fresh = [unmoved(start, start.slot, start.vm_type) for _ in range(number)]
         twins: list[State] = []
         for begin, end in shares(run, seconds):
             hot, cold = (scale * temperature(HOT, share) for share in (begin, end))
@@ -147,24 +152,25 @@ class Annealing:
             self._search(pool, partial(self._move, scale, hot, cold), fresh, len(fresh))
         if twins and min(map(cost_of, fresh)) > cost_of(start):
             fresh = [min(pair, key=cost_of) for pair in zip(fresh, twins, strict=True)]
-        self._parents = known + fresh
+        self._placements = known + fresh
 
-    def _breed(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> bool:
-        """Let parents have children in pairs; those that are better replace one.
+    def _cool_again(self, pool: ThreadPoolExecutor, scale: float, chunks: int) -> None:
+        """Cool copies of all from a little warmer; those that are better take their place.
 
-        Return whether there were such.
+        The best are cooled again twice where workers would be idle.
         """
-        parents, layout, better = self._parents, self._layout, False
-        order = self._rng.permutation(len(parents)).tolist()
-        couples = list(zip(order[::2], order[1::2], strict=False))
-        children = [crossed(layout, parents[x], parents[y], self._rng) for x, y in couples]
-        self._search(pool, partial(self._cool, scale, chunks), children, chunks * len(children))
-        layout.remember(children)
-        for couple, child in zip(couples, children, strict=True):
-            worse = max(couple, key=lambda x: cost_of(parents[x]))
-            if cost_of(child) < cost_of(parents[worse]) and differs(child, parents):
-                parents[worse], better = child, True
-        return better
+        placements, layout = self._placements, self._layout
+        workers = max(1, self._run.options.workers)
+        turns = range(-(-len(placements) // workers) * workers)
+        own = [x % len(placements) for x in turns]
+        found = [unmoved(placements[x], placements[x].best_slot, placements[x].best_type)
+                 for x in own]  # fmt: skip
+        self._search(pool, partial(self._cool, scale, chunks), found, chunks * len(found))
+        layout.remember(found)
+        self._vain += len(found)
+        for x, state in zip(own, found, strict=True):
+            if cost_of(state) < cost_of(placements[x]) and differs(state, placements):
+                placements[x], self._vain = state, 0
 
     def _search(
         self,
@@ -183,8 +189,10 @@ class Annealing:
     def _cool(self, scale: float, chunks: int, state: State, seed: int) -> None:
         rng = np.random.default_rng(seed)
         warm = rng.uniform(*WARM)
+        calmest = max(CALMEST, CALMER ** (self._vain // self._first))
+        calm = scale * calmest ** rng.random()
         for x, own in enumerate(seeds(rng, chunks)):
-            hot, cold = (self._calm * scale * temperature(warm, y / chunks) for y in (x, x + 1))
+            hot, cold = (calm * temperature(warm, y / chunks) for y in (x, x + 1))
             self._move(scale, hot, cold, state, own)
 
     def _move(self, scale: float, hot: float, cold: float, state: State, seed: int) -> None:
@@ -206,26 +214,6 @@ def cost_of(state: State) -> float:
 def differs(state: State, others: list[State]) -> bool:
     """Return whether no other costs the same."""
     return not any(np.isclose(cost_of(state), cost_of(other), rtol=1e-9) for other in others)
-
-
-def crossed(layout: Layout, one: State, other: State, rng: np.random.Generator) -> State:
-    """Return half of the VMs of one placement, and the other's without what is on these.
-
-    Where the fleet has fewer VMs than that takes, the one as it is.
-    """
-    bench = len(one.best_type) - 1
-    used = np.unique(one.best_slot[one.best_slot < bench])
-    taken = rng.permutation(used)[: (len(used) + 1) // 2]
-    of_one = np.isin(one.best_slot, taken)
-    names, slot = np.unique(
-        np.where(of_one, one.best_slot, len(one.best_type) + other.best_slot), return_inverse=True
-    )
-    vm_type = np.full(len(one.best_type), -1)
-    vm_type[: len(names)] = np.concatenate([one.best_type, other.best_type])[names]
-    slot[~of_one & (other.best_slot == bench)] = bench
-    if not layout.has(vm_type):
-        slot, vm_type = one.best_slot, one.best_type
-    return unmoved(one, slot, vm_type)
 
 
 def copied(state: State) -> State:
