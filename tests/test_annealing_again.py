@@ -78,7 +78,7 @@ def test_what_cooled_again_takes_the_place_of_its_own_only_where_it_is_better() 
 def test_placements_that_lead_to_nothing_better_make_room_for_new_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(annealing, "ROUNDS", 10 * annealing.STALE)
+    monkeypatch.setattr(annealing, "ROUNDS", 30 * annealing.STALE)
     search = Annealing(run_of(crowded(5)))
     renewed: list[list[State]] = []
     renew = search._renew
@@ -123,20 +123,67 @@ def test_the_longer_nothing_better_is_found_the_cooler_some_begin(
         assert max(begun) <= annealing.WARM[1]
         lowest.append(min(begun))
     assert lowest[0] >= annealing.WARM[0]
-    least = [1.0, annealing.CALMER, annealing.CALMER**2, annealing.CALMEST]
+    least = [1.0, 1.0, annealing.CALMER, annealing.CALMEST]
     for calm, found in zip(least, lowest, strict=True):
         assert calm * annealing.WARM[0] <= found <= 1.2 * calm * annealing.WARM[1]
+
+
+def test_searches_with_much_time_come_one_after_another_and_the_last_has_the_best_of_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(annealing, "MOST_SEARCHES", 4)
+    monkeypatch.setattr(annealing, "ENOUGH", 1)
+    search = Annealing(run_of(crowded(5)))
+    begun, renew = [], search._renew
+
+    def noted(*given: object) -> None:
+        begun.append(list(search._placements))
+        renew(*given)  # type: ignore[arg-type]
+
+    def in_vain(*_: object) -> None:
+        ends.append(min(search._placements, key=annealing.cost_of))
+        search._vain = annealing.STALE * search._first
+        if len(ends) > 3:
+            search._run.should_stop = lambda: True  # type: ignore[method-assign]
+
+    ends: list[State] = []
+    search._renew = noted  # type: ignore[method-assign]
+    search._cool_again = in_vain  # type: ignore[method-assign]
+    search.improve(60.0)
+    assert len(ends) == 4
+    assert begun[:3] == [[], [], []]
+    assert all(any(x is y for y in begun[3]) for x in ends[:3])
+    assert len(begun[3]) == 3
+    assert search._ends == []
+    assert any(x is ends[3] for x in search._placements)
+
+
+def test_a_search_with_little_time_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annealing, "ENOUGH", 10**9)
+    search = Annealing(run_of(crowded(5)))
+    begun, renew = [], search._renew
+
+    def noted(*given: object) -> None:
+        begun.append(given)
+        renew(*given)  # type: ignore[arg-type]
+
+    search._renew = noted  # type: ignore[method-assign]
+    search._cool_again = lambda *_: None  # type: ignore[method-assign]
+    search.improve(0.3)
+    assert len(begun) == 1
+    assert search._ends == []
 
 
 def test_what_another_search_found_takes_the_place_of_the_worst(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(annealing, "ROUNDS", 0)
+    monkeypatch.setattr(annealing, "ROUNDS", 1)
     run = run_of(crowded(5))
     greedy, first = run.best, run.objective
     assert greedy is not None
     assert first is not None
     search = Annealing(run)
+    search._cool_again = lambda *_: None  # type: ignore[method-assign]
     search.improve(np.inf)
     before = list(search._placements)
     assert max(map(annealing.cost_of, before)) < first
@@ -147,8 +194,8 @@ def test_what_another_search_found_takes_the_place_of_the_worst(
         state.now[2] += first + number
     search.adopt(greedy)
     search.improve(np.inf)
-    assert all(x is y for x, y in zip(search._placements[:-1], before[:-1], strict=True))
-    assert annealing.cost_of(search._placements[-1]) == first
+    assert annealing.cost_of(search._placements[0]) == first
+    assert all(x is y for x, y in zip(search._placements[1:], before[:-1], strict=True))
 
 
 @pytest.mark.parametrize(("workers", "number"), [(2, annealing.PLACEMENTS), (8, 16)])

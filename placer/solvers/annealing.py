@@ -44,17 +44,23 @@ FORGETTING = 0.1
 CHUNKS, ROUNDS = 25, 8
 """How often a placement is moved, and how often all are cooled again, where there is no clock."""
 
-STALE, KEPT = 5, 0.5
+STALE, KEPT = 4, 0.5
 """After so many times all without a better one, which share of them stays beside new ones."""
 
+ENOUGH, MOST_SEARCHES = 200_000, 8
+"""How often each replica is tried in place of each other before another search, apart, leads
+further than a longer one; and the most of them. The last begins with what the others found.
+"""
+
 CALMER, CALMEST = 0.5, 0.125
-"""What becomes of the lowest temperatures after as many in vain as there are, at the least."""
+"""What becomes of the lowest temperatures each time that all were in vain again, at the least."""
 
 LONGER = 2.0
 """With so many times the time of before all are new: hasty ones are too much alike."""
 
 JOINING = 0.5
-"""After this share of a search the best placement known joins; from the start, it takes over."""
+"""After this share of the last search the best placement known joins; from the start, it takes
+over."""
 
 
 class Annealing:
@@ -72,6 +78,7 @@ class Annealing:
         self._horizon = 0.0
         self._seconds = 1.0  # that a chunk takes, all workers together
         self._vain = 0  # placements cooled again since the last better one
+        self._ends: list[State] = []  # the best of searches that came to their end
         self._adopted: list[tuple[float, Assignment]] = []
         self._waiting: list[Assignment] = []
 
@@ -89,28 +96,62 @@ class Annealing:
         Return whether that gained. It goes on from where the one before ended, unless there is
         much more time now. The contents of what was found are promising.
         """
-        run, before, rounds, since, joined = self._run, self._run.objective, 0, 0.0, False
-        hurry, scale, began = bool(np.isfinite(seconds)), self._layout.scale(), run.seconds()
+        run, before, began = self._run, self._run.objective, self._run.seconds()
+        hurry, scale = bool(np.isfinite(seconds)), self._layout.scale()
         with run.at_most(seconds), ThreadPoolExecutor(max(1, run.options.workers)) as pool:
             if not self._placements or (hurry and seconds > LONGER * self._horizon):
-                self._placements, self._horizon = [], seconds
-                self._renew(pool, scale, FIRST_SHARE * seconds)
+                self._placements, self._ends, self._horizon = [], [], seconds
                 self._waiting = [placement for _, placement in self._adopted]
-            for placement in self._waiting:
-                self._join(self._layout.state(scale, placement))
-            self._waiting = []
-            while not run.should_stop() and (hurry or rounds < ROUNDS):
-                share = (run.seconds() - began) / seconds if hurry else rounds / ROUNDS
-                if share >= JOINING and not joined:
-                    joined = True
-                    self._join(self._layout.state(scale))
-                self._give_up((share - since) / (1.0 - since))
-                self._cool_again(pool, scale, self._chunks(seconds))
-                rounds += 1
-                if self._vain >= STALE * self._first:
-                    since = share
-                    self._renew(pool, scale, FIRST_SHARE * seconds)
+            number = self._searches(pool, scale, seconds) if hurry else 1
+            for left in range(number, 0, -1):
+                if left == 1:
+                    self._placements += self._ends
+                share = (seconds - (run.seconds() - began)) / left
+                if not run.should_stop():
+                    self._search_apart(pool, scale, share, last=left == 1)
         return run.objective != before
+
+    def _searches(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> int:
+        """Return how many searches, one after another, there is time for."""
+        state, n = self._layout.state(scale), len(self._layout.task.kind)
+        trial = [copied(state) for _ in range(max(1, self._run.options.workers))]
+        for _ in range(2):  # the first may compile
+            self._search(pool, partial(self._move, scale, WARM[0], WARM[0]), trial, len(trial))
+        longest = ENOUGH * n * n / MOVES * self._seconds
+        return max(1, min(MOST_SEARCHES, int(seconds / longest)))
+
+    def _search_apart(
+        self, pool: ThreadPoolExecutor, scale: float, seconds: float, *, last: bool
+    ) -> None:
+        """Cool all again, ever fewer of them, until the time is over, or nothing better comes.
+
+        In the `last` search new ones take the place of some then. Of others the best is kept.
+        """
+        run, rounds, since, joined = self._run, 0, 0.0, False
+        began, hurry = run.seconds(), bool(np.isfinite(seconds))
+        if not self._placements or self._ends:
+            self._renew(pool, scale, FIRST_SHARE * seconds)
+        for placement in self._waiting:
+            self._join(self._layout.state(scale, placement))
+        self._waiting = []
+        while not run.should_stop():
+            share = (run.seconds() - began) / seconds if hurry else rounds / ROUNDS
+            if share >= 1.0:
+                break
+            if last and share >= JOINING and not joined:
+                joined = True
+                self._join(self._layout.state(scale))
+            self._give_up((share - since) / (1.0 - since))
+            self._cool_again(pool, scale, self._chunks(seconds))
+            rounds += 1
+            if self._vain >= STALE * self._first:
+                if not last:
+                    break
+                since = share
+                self._renew(pool, scale, FIRST_SHARE * seconds)
+        self._ends = [] if last else [*self._ends, min(self._placements, key=cost_of)]
+        if not last:
+            self._placements = []
 
     def _chunks(self, seconds: float) -> int:
         """Return how often a placement is moved: as often as each was in the beginning."""
@@ -189,7 +230,7 @@ class Annealing:
     def _cool(self, scale: float, chunks: int, state: State, seed: int) -> None:
         rng = np.random.default_rng(seed)
         warm = rng.uniform(*WARM)
-        calmest = max(CALMEST, CALMER ** (self._vain // self._first))
+        calmest = max(CALMEST, CALMER ** max(0, self._vain // self._first - 1))
         calm = scale * calmest ** rng.random()
         for x, own in enumerate(seeds(rng, chunks)):
             hot, cold = (calm * temperature(warm, y / chunks) for y in (x, x + 1))
