@@ -99,16 +99,18 @@ class Annealing:
         run, before, began = self._run, self._run.objective, self._run.seconds()
         hurry, scale = bool(np.isfinite(seconds)), self._layout.scale()
         with run.at_most(seconds), ThreadPoolExecutor(max(1, run.options.workers)) as pool:
-            if not self._placements or (hurry and seconds > LONGER * self._horizon):
+            known = self._placements or self._ends
+            if not known or (hurry and seconds > LONGER * self._horizon):
                 self._placements, self._ends, self._horizon = [], [], seconds
                 self._waiting = [placement for _, placement in self._adopted]
             number = self._searches(pool, scale, seconds) if hurry else 1
             for left in range(number, 0, -1):
+                if run.should_stop():
+                    break
                 if left == 1:
                     self._placements += self._ends
                 share = (seconds - (run.seconds() - began)) / left
-                if not run.should_stop():
-                    self._search_apart(pool, scale, share, last=left == 1)
+                self._search_apart(pool, scale, share, last=left == 1)
         return run.objective != before
 
     def _searches(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> int:
@@ -149,8 +151,10 @@ class Annealing:
                     break
                 since = share
                 self._renew(pool, scale, FIRST_SHARE * seconds)
-        self._ends = [] if last else [*self._ends, min(self._placements, key=cost_of)]
-        if not last:
+        if last:
+            self._ends = []
+        else:
+            self._ends.append(min(self._placements, key=cost_of))
             self._placements = []
 
     def _chunks(self, seconds: float) -> int:
