@@ -21,10 +21,12 @@ from test_predictor import (
 
 from placer.interference.bound_predictor import BoundPredictor
 from placer.interference.evaluate import cross_validate
-from placer.interference.forms import NOVELTIES, averaged, best_share
+from placer.interference.forms import BESIDE_NEW_FAMILY, NOVELTIES, averaged, best_share
 from placer.interference.measurements import Measurements, read_measurements
 from placer.interference.predictor import ModelProfile, Predictor, VmTypeProfile
 from placer.interference.profiles import Rows
+
+NEW_FAMILY_MEMBER = 7  # the place of "odd" in what `bind_all` binds
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,17 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     return Predictor.train(read_measurements(folder), settings=QUICK)
 
 
-def following(predictor: Predictor, share: float) -> BoundPredictor:
-    """Return the predictor bound to known and new models, with one share for all targets."""
-    forms = replace(predictor.forms, shares=np.full(len(NOVELTIES), share))
+def following(
+    predictor: Predictor, share: float, beside_new_family: float | None = None
+) -> BoundPredictor:
+    """Return the predictor bound to known and new models, with one share for all targets.
+
+    With `beside_new_family`, those beside a new family have that one.
+    """
+    shares = np.full(len(NOVELTIES), share)
+    if beside_new_family is not None:
+        shares[BESIDE_NEW_FAMILY] = beside_new_family
+    forms = replace(predictor.forms, shares=shares)
     other = Predictor(
         predictor.known, predictor.vocabulary, forms, predictor.calibration, predictor.metadata
     )
@@ -57,10 +67,53 @@ def test_company_never_lowers_either_form(
     assert_never_lower(small, bound.slowdown(vm, small), large, bound.slowdown(vm, large))
 
 
+@pytest.mark.parametrize(("share", "beside"), [(0.0, 1.0), (1.0, 0.0), (0.2, 0.7)])
+@hypothesis_settings(deadline=None, max_examples=30)
+@given(
+    pairs=groups_and_more(8, 5),
+    vm=st.integers(0, 2),
+)
+def test_a_new_family_that_joins_never_lowers_either(
+    predictor: Predictor,
+    share: float,
+    beside: float,
+    pairs: list[tuple[list[int], list[int]]],
+    vm: int,
+) -> None:
+    bound = following(predictor, share, beside)
+    small = padded([group for group, _ in pairs], 9)
+    large = padded([[*group, NEW_FAMILY_MEMBER, *more] for group, more in pairs], 9)
+    for one in (bound.slowdown, bound.upper):
+        assert_never_lower(small, one(vm, small), large, one(vm, large))
+
+
+def test_beside_a_new_family_its_share_counts_unless_company_were_lighter_without(
+    predictor: Predictor,
+) -> None:
+    known, beside = padded([[0, 1]], 3), padded([[0, 1, NEW_FAMILY_MEMBER]], 3)
+    for share, other in ((0.0, 1.0), (1.0, 0.0)):
+        mixed = following(predictor, share, other).slowdown(0, beside)[0, :2]
+        alone = following(predictor, share).slowdown(0, known)[0, :2]
+        by_other = following(predictor, other).slowdown(0, beside)[0, :2]
+        np.testing.assert_array_equal(mixed, np.maximum(alone, by_other))
+        assert not np.array_equal(mixed, following(predictor, share).slowdown(0, beside)[0, :2])
+
+
 @pytest.mark.parametrize("share", [0.0, 0.35, 1.0])
 def test_factors_multiply_to_the_slowdown_at_any_share(predictor: Predictor, share: float) -> None:
-    bound = following(predictor, share)
-    for group in ([0, 1], [2, 2, 4], [0, 1, 3, 5]):
+    assert_factors_multiply(following(predictor, share), share, [[0, 1], [2, 2, 4], [0, 1, 3, 5]])
+
+
+@pytest.mark.parametrize(("share", "beside"), [(0.0, 1.0), (1.0, 0.0)])
+def test_factors_multiply_beside_a_new_family(
+    predictor: Predictor, share: float, beside: float
+) -> None:
+    groups = [[0, NEW_FAMILY_MEMBER], [0, 1, NEW_FAMILY_MEMBER], [2, 2, 4, NEW_FAMILY_MEMBER]]
+    assert_factors_multiply(following(predictor, share, beside), 0.5, groups)
+
+
+def assert_factors_multiply(bound: BoundPredictor, share: float, groups: list[list[int]]) -> None:
+    for group in groups:
         table = bound.explain(1, group)
         product = table.groupby("model", sort=False)["factor"].prod()
         row = padded([group], 4)
@@ -94,9 +147,11 @@ def test_a_target_is_as_new_as_its_model_family_and_vm_type(predictor: Predictor
     assert [NOVELTIES[one] for one in found] == [
         "measured", "new model", "new family", "new VM type",
     ]  # fmt: skip
-    # A co-runner's novelty does not count, so that company never switches between shares.
-    beside = Rows(np.array([0, 0]), np.array([0, 0]), np.array([[0], [2]]))
-    assert predictor.forms.novelty(bound.profiles, beside).tolist() == [0, 0]
+    # Of co-runners a new family alone counts, and only beside a target that is not of one itself.
+    beside = Rows(np.array([0, 0, 0, 2]), np.zeros(4, dtype=int), np.array([[0], [1], [2], [2]]))
+    assert [NOVELTIES[one] for one in predictor.forms.novelty(bound.profiles, beside)] == [
+        "measured", "measured", "beside a new family", "new family",
+    ]  # fmt: skip
 
 
 def test_a_vm_type_with_few_runs_is_nearly_new(tmp_path: Path) -> None:

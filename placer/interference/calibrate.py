@@ -44,7 +44,7 @@ class HeldOut:
 def calibrate(
     vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
 ) -> tuple[np.ndarray, Calibration]:
-    """Return the shares of the second form (5,), and the calibration of the upper bounds.
+    """Return the shares of the second form (6,), and the calibration of the upper bounds.
 
     Both come from predictions of groups that the fit has not seen. The scores by degree come from
     folds of mixes; those of strangers from folds of models and of VM types; that of higher degrees
@@ -63,7 +63,7 @@ def calibrate(
     if settings.share is None:
         families = held_out(without(examples, profiles.family, FAMILY_FOLDS, seed + 6))
         nearly = held_out([fold & ~few_mixes(examples, seed + 7) for fold in vm_fold])
-        shares = shares_of(examples.slowdown, [near, models, families, vms, nearly])
+        shares = shares_of(examples.slowdown, [near, models, families, vms, nearly, families])
     else:
         shares = np.full(len(NOVELTIES), settings.share)
     if settings.calibration_folds < 2:

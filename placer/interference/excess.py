@@ -18,7 +18,10 @@ from placer.interference.regressors import regressors
 from placer.interference.trees import Trees
 
 LEAST = 0.02  # what a co-runner adds at the least, so that its logarithm is learned
-FAMILY_MARKS = ("gain ",)  # regressors that tell families apart more than they tell of them
+# Regressors that tell families apart more than they tell of them; so do these quantities of
+# co-runners, where how latencies change from one VM type to another tells more.
+FAMILY_MARKS = ("gain ", "model batch")
+MAGNITUDES = ("solo latency", "solo throughput", "throughput_rps", "batch")
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,14 @@ class Plain:
         columns.add(its_load, "closed loop", profiles.closed[:, None])
         family = f"{vocabulary.family_column} is "
         with np.errstate(divide="ignore", invalid="ignore"):
-            quantities = [one for one in shared_quantities(vocabulary, profiles)
-                          if not one[0].startswith(family)]  # fmt: skip
+            left_out = MAGNITUDES if len(vocabulary.vm_types) > 1 else ()
+            quantities = [
+                (name, table)
+                for name, table in shared_quantities(vocabulary, profiles)
+                if not name.startswith(family) and name not in left_out
+            ]
             for place, name in enumerate(vocabulary.vm_types):
                 beside = profiles.elsewhere[:, [place]]
-                quantities.append((f"solo latency over that on {name}", profiles.solo / beside))
                 quantities.append((f"solo latency on {name} over this", beside / profiles.solo))
         return Plain(OfTarget.of(columns, profiles.solo.shape), OfCoRunners.of(quantities))
 

@@ -26,6 +26,7 @@ def explain_rows(ready: Ready, rows: Rows, names: list[str]) -> list[dict[str, f
     then the trees' corrections ("learned: ..."), as Shapley values; then those of the second form
     ("by likeness: ..."). The logarithms of each form count as far as it is followed.
     """
+    rows, _ = ready.told(rows)
     first, second = by_contention(ready, rows, names), by_likeness(ready, rows)
     found = []
     for one, other, share in zip(first, second, ready.share(rows), strict=True):

@@ -3,13 +3,15 @@
 The first is the contention of learned demands, corrected by trees; the second (`excess`) knows no
 names of models. Their logarithms are averaged, with shares that were chosen on held-out groups for
 targets measured in groups, for models that never were, for whole families that never were, for VM
-types that never were, and for VM types that hardly were. The share depends on the target and its VM
-alone, so that one more co-runner never lowers a prediction.
+types that never were, for VM types that hardly were, and for targets beside a family that never
+was. But for the last, the share depends on the target and its VM alone, so that one more co-runner
+never lowers a prediction; beside a new family, a prediction is never below that of the group
+without it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,15 @@ from placer.interference.features import Prepared, build, prepare
 from placer.interference.profiles import Profiles, Rows, Vocabulary
 from placer.interference.trees import Trees
 
-NOVELTIES = ("measured", "new model", "new family", "new VM type", "nearly new VM type")
-MEASURED, NEW_MODEL, NEW_FAMILY, NEW_VM, NEARLY_NEW_VM = range(len(NOVELTIES))
+NOVELTIES = (
+    "measured",
+    "new model",
+    "new family",
+    "new VM type",
+    "nearly new VM type",
+    "beside a new family",
+)
+MEASURED, NEW_MODEL, NEW_FAMILY, NEW_VM, NEARLY_NEW_VM, BESIDE_NEW_FAMILY = range(len(NOVELTIES))
 HARDLY = 0.2  # a VM type with a smaller share of the most measured one's targets is nearly new
 CANDIDATES = np.round(np.linspace(0.0, 1.0, 21), 2)
 FEWEST = 20  # held-out targets below which a share is not chosen
@@ -29,7 +38,7 @@ FEWEST = 20  # held-out targets below which a share is not chosen
 
 @dataclass(frozen=True)
 class Forms:
-    """Both forms, and the `shares` (5,) of the second by novelty of the target."""
+    """Both forms, and the `shares` (6,) of the second by novelty."""
 
     contention: Contention
     trees: Trees
@@ -44,12 +53,18 @@ class Forms:
     def novelty(self, profiles: Profiles, rows: Rows) -> np.ndarray:
         """Return for each target (n,) its place in NOVELTIES."""
         seen = self.contention
-        model, family = profiles.model[rows.target], profiles.family[rows.target]
-        found = np.where(seen.support[model] == 0, NEW_MODEL, MEASURED)
-        found = np.where(seen.seen[family] == 0, NEW_FAMILY, found)
+        found = np.where(seen.support[profiles.model[rows.target]] == 0, NEW_MODEL, MEASURED)
+        beside = self.of_new_family(profiles, rows.co).any(axis=1)
+        found = np.where(beside, BESIDE_NEW_FAMILY, found)
+        found = np.where(self.of_new_family(profiles, rows.target), NEW_FAMILY, found)
         met = seen.met[profiles.vm[rows.vm]]
         found = np.where(met < HARDLY * seen.met.max(), NEARLY_NEW_VM, found)
         return np.where(met == 0, NEW_VM, found)
+
+    def of_new_family(self, profiles: Profiles, kinds: np.ndarray) -> np.ndarray:
+        """Return which kinds, -1 for none, are of a family that was never measured in a group."""
+        found: np.ndarray = (kinds >= 0) & (self.contention.seen[profiles.family[kinds]] == 0)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -99,7 +114,28 @@ class Ready:
 
     def slowdown(self, rows: Rows) -> np.ndarray:
         """Return the slowdown (n,), 1 or more."""
-        return np.exp(averaged(self.logs(rows), self.share(rows)))
+        return np.exp(self.told(rows)[1])
+
+    def told(self, rows: Rows) -> tuple[Rows, np.ndarray]:
+        """Return the rows that the predictions are those of, and their log slowdowns (n,).
+
+        A row beside new families has a share of its own. Where that says less than is said of the
+        target without them, the row comes without them.
+        """
+        log = averaged(self.logs(rows), self.share(rows))
+        at = np.flatnonzero(self.forms.novelty(self.profiles, rows) == BESIDE_NEW_FAMILY)
+        if not len(at):
+            return rows, log
+        rest = rows.take(at)
+        rest = replace(
+            rest, co=np.where(self.forms.of_new_family(self.profiles, rest.co), -1, rest.co)
+        )
+        without = averaged(self.logs(rest), self.share(rest))
+        less = log[at] < np.where(rest.degree() > 1, without, 0.0)
+        co = rows.co.copy()
+        co[at[less]] = rest.co[less]
+        log[at[less]] = without[less]
+        return replace(rows, co=co), log
 
 
 def averaged(logs: np.ndarray, share: np.ndarray | float) -> np.ndarray:

@@ -41,7 +41,7 @@ from placer.interference.trees import MANY
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT, VERSION = "placer/predictor", 3
+FORMAT, VERSION = "placer/predictor", 4
 T = TypeVar("T")
 
 
