@@ -202,10 +202,11 @@ def test_what_another_search_found_takes_the_place_of_the_worst(
 def test_a_search_with_a_clock_begins_with_more_where_workers_are_many(
     workers: int, number: int
 ) -> None:
+    Annealing(run_of(crowded(5))).improve(np.inf)  # compiles
     run = run_of(crowded(5), workers=workers)
     before = run.objective
     search = Annealing(run)
-    search.improve(0.5)
+    search.improve(1.0)
     assert before is not None
     assert run.objective is not None
     assert run.objective <= before

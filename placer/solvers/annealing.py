@@ -98,7 +98,7 @@ class Annealing:
         """
         run, before, began = self._run, self._run.objective, self._run.seconds()
         hurry, scale = bool(np.isfinite(seconds)), self._layout.scale()
-        with run.at_most(seconds), ThreadPoolExecutor(max(1, run.options.workers)) as pool:
+        with run.at_most(seconds), ThreadPoolExecutor(run.options.workers) as pool:
             known = self._placements or self._ends
             if not known or (hurry and seconds > LONGER * self._horizon):
                 self._placements, self._ends, self._horizon = [], [], seconds
@@ -116,7 +116,7 @@ class Annealing:
     def _searches(self, pool: ThreadPoolExecutor, scale: float, seconds: float) -> int:
         """Return how many searches, one after another, there is time for."""
         state, n = self._layout.state(scale), len(self._layout.task.kind)
-        trial = [copied(state) for _ in range(max(1, self._run.options.workers))]
+        trial = [copied(state) for _ in range(self._run.options.workers)]
         for _ in range(2):  # the first may compile
             self._search(pool, partial(self._move, scale, WARM[0], WARM[0]), trial, len(trial))
         longest = ENOUGH * n * n / MOVES * self._seconds
@@ -205,7 +205,7 @@ class Annealing:
         The best are cooled again twice where workers would be idle.
         """
         placements, layout = self._placements, self._layout
-        workers = max(1, self._run.options.workers)
+        workers = self._run.options.workers
         turns = range(-(-len(placements) // workers) * workers)
         own = [x % len(placements) for x in turns]
         found = [unmoved(placements[x], placements[x].best_slot, placements[x].best_type)

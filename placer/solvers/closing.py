@@ -97,7 +97,7 @@ class Closing:
         """Solve the master over every group there is."""
         run = self.run
         run.enter("integer master")
-        before = np.inf if run.objective is None else run.objective
+        before = run.cost_to_beat()
         result = self._integer(pool)
         if result.infeasible:
             take_infeasible(run)
@@ -303,7 +303,7 @@ class Closing:
                 bounds.append(max(leaf.bound, -np.inf if result.bound is None else result.bound))
             complete = complete and (result.infeasible or result.complete)
         if bounds:
-            run.raise_bound(min(*bounds, np.inf if run.objective is None else run.objective))
+            run.raise_bound(min(*bounds, run.cost_to_beat()))
         else:
             take_infeasible(run)
         return complete
@@ -348,8 +348,8 @@ class Closing:
 
         Infinite where there is no incumbent.
         """
-        objective = self.run.objective
-        return np.inf if objective is None else objective + 1e-9 * max(1.0, abs(objective))
+        least = self.run.cost_to_beat()
+        return least + 1e-9 * max(1.0, abs(least))
 
     def _widen(self, pricing: Pricing, linear: LinearBound, seconds: float) -> bool:
         """Look for a better placement among more groups than the columns, without proof.

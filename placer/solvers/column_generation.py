@@ -189,7 +189,7 @@ class ColumnGeneration:
             converged, _ = self._rounds()
             if not converged:
                 return
-            left = np.inf if run.objective is None else run.objective - self._best
+            left = run.cost_to_beat() - self._best
             idle = idle + 1 if self._best - before < LEAST_GAIN * left else 0
             slow = run.seconds() - began > LONG * run.time_left()
             if slow and self._best - before < NO_GAIN * left:

@@ -60,7 +60,7 @@ class _Tree:
                 self._divide(worst, number)
             least = min(leaf.bound for leaf in self.leaves)
             run.raise_bound(least)
-            left = np.inf if run.objective is None else run.objective - least
+            left = run.cost_to_beat() - least
             idle = idle + 1 if least - worst.bound < WORTH * left else 0
 
     def _divide(self, leaf: Leaf, number: int) -> None:

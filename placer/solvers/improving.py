@@ -67,7 +67,7 @@ class Improving:
         self._run, self._rows, self._linear, self._choose = run, rows, linear, choose
         self._rng = np.random.default_rng(run.options.seed + 1)
         self._neighbourhoods = [
-            Neighbourhoods(run, linear, number) for number in range(max(1, run.options.workers))
+            Neighbourhoods(run, linear, number) for number in range(run.options.workers)
         ]
         self._annealing, self._even_out = annealing, even_out
         self._dived: list[Columns] = []
@@ -175,7 +175,7 @@ class Improving:
         with ThreadPoolExecutor(len(self._neighbourhoods)) as pool:
             ends = list(pool.map(self._dived_apart, self._rng.spawn(len(self._neighbourhoods))))
         self._dived += [columns for _, columns in ends]
-        for apart in sorted((apart for apart, _ in ends), key=_objective):
+        for apart in sorted((apart for apart, _ in ends), key=Run.cost_to_beat):
             if apart.best is not None:
                 Improving(apart, self._rows, self._linear, None, self._choose).around()
                 self._run.promising.update(apart.promising)
@@ -211,10 +211,6 @@ class Improving:
 
     def _incumbent(self) -> Columns:
         return columns_of(self._run.costs, list(self._run.best or {}))
-
-
-def _objective(run: Run) -> float:
-    return np.inf if run.objective is None else run.objective
 
 
 def share_of(run: Run) -> float:

@@ -39,7 +39,7 @@ def descend(
     With `wide` two members may be exchanged at once; else descents begin at lone replicas too.
     Cuts are not looked at. With `free`, groups cost nothing.
     """
-    workers, hurry = max(1, run.options.workers), bool(np.isfinite(run.time_left()))
+    workers, hurry = run.options.workers, bool(np.isfinite(run.time_left()))
     parts: list[tuple[PairSearch, Floats, Ints]] = []
     for types in classes:
         search = PairSearch(run, types, prices, free=free)

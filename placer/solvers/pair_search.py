@@ -364,7 +364,7 @@ def search_classes(
 
     As `PairSearch.share`; None where a search that must find all of them could not.
     """
-    shares = max(1, run.options.workers)
+    shares = run.options.workers
     searches = [PairSearch(run, c, prices, free=free) for c in classes]
     jobs = [(search, share) for search in searches for share in range(shares)]
 

@@ -124,6 +124,10 @@ class Run:
         finally:
             self._recess = before
 
+    def cost_to_beat(self) -> float:
+        """Return the objective of the best placement, infinite where there is none."""
+        return math.inf if self.objective is None else self.objective
+
     def gap(self) -> float | None:
         """Return the proven gap, None where objective or bound is unknown."""
         return gap_between(self.objective, self.bound)
