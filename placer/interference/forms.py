@@ -122,8 +122,9 @@ class Ready:
         A row beside new families has a share of its own. Where that says less than is said of the
         target without them, the row comes without them.
         """
-        log = averaged(self.logs(rows), self.share(rows))
-        at = np.flatnonzero(self.forms.novelty(self.profiles, rows) == BESIDE_NEW_FAMILY)
+        novelty = self.forms.novelty(self.profiles, rows)
+        log = averaged(self.logs(rows), self.forms.shares[novelty])
+        at = np.flatnonzero(novelty == BESIDE_NEW_FAMILY)
         if not len(at):
             return rows, log
         rest = rows.take(at)
