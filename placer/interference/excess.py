@@ -20,7 +20,7 @@ from placer.interference.trees import Trees
 LEAST = 0.02  # what a co-runner adds at the least, so that its logarithm is learned
 # Regressors that tell families apart more than they tell of them; so do these quantities of
 # co-runners, where how latencies change from one VM type to another tells more.
-FAMILY_MARKS = ("gain ", "model batch")
+FAMILY_MARKS = ("gain from the next slower VM", "gain on the next faster VM", "model batch")
 MAGNITUDES = ("solo latency", "solo throughput", "throughput_rps", "batch")
 
 
@@ -38,7 +38,7 @@ class Plain:
         columns = Columns()
         names, table = regressors(vocabulary, profiles)
         for place, name in enumerate(names):
-            if not name.startswith(FAMILY_MARKS):
+            if name not in FAMILY_MARKS:
                 driver = its_vm if name.startswith("vm ") else mine
                 columns.add(driver, name, table[:, :, place])
         columns.add(its_load, "load", profiles.load)

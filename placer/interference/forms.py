@@ -127,10 +127,8 @@ class Ready:
         at = np.flatnonzero(novelty == BESIDE_NEW_FAMILY)
         if not len(at):
             return rows, log
-        rest = rows.take(at)
-        rest = replace(
-            rest, co=np.where(self.forms.of_new_family(self.profiles, rest.co), -1, rest.co)
-        )
+        strange = self.forms.of_new_family(self.profiles, rows.co)
+        rest = replace(rows, co=np.where(strange, -1, rows.co)).take(at)
         without = averaged(self.logs(rest), self.share(rest))
         less = log[at] < np.where(rest.degree() > 1, without, 0.0)
         co = rows.co.copy()
