@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         GroupsInterference,
         Instance,
         PairwiseInterference,
-        PredictorInterference,
     )
 
 
@@ -30,8 +29,6 @@ def verify(instance: Instance) -> None:
         _require_pairs(instance, interference, ("interference",))
     elif interference.kind == "groups":
         _verify_groups(instance, interference, vm_types, models)
-    elif interference.kind == "predictor":
-        _verify_predictor(instance, interference)
 
 
 def _unique(field: str, names: list[str]) -> dict[str, int]:
@@ -215,8 +212,3 @@ def _verify_entry(entry: GroupEntry, path: tuple[str | int, ...]) -> None:
                 "same slowdown for replicas of the same model",
                 path=path_text((*path, "slowdown", index)),
             )
-
-
-def _verify_predictor(instance: Instance, interference: PredictorInterference) -> None:
-    if interference.predictor == "builtin" and instance.predictor_in_memory is None:
-        return  # resolved, and refused where it is lacking, when the predictor is loaded

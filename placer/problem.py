@@ -176,10 +176,14 @@ class GroupsInterference(_Frozen):
 
 
 class PredictorInterference(_Frozen):
-    """Slowdown by a trained predictor: "builtin", or a path relative to the instance's file."""
+    """Slowdown by a trained predictor: "builtin", or a path relative to the instance's file.
+
+    `measured` is a folder of measurements: groups that ran there have their measured slowdowns.
+    """
 
     kind: Literal["predictor"] = "predictor"
     predictor: Name = "builtin"
+    measured: Name | None = None
     slo_quantile: Quantile | None = None
 
 
@@ -255,6 +259,8 @@ class Instance(_Frozen):
     _file: Path | None = PrivateAttr(default=None)
     _predictor: Any = PrivateAttr(default=None)
     _bound_predictor: Any = PrivateAttr(default=None)
+    _measurements: Any = PrivateAttr(default=None)
+    _measured_groups: Any = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _names_agree(self) -> Instance:
@@ -288,15 +294,25 @@ class Instance(_Frozen):
             data["interference"] = {"kind": self.interference.kind, **data["interference"]}
         return fixed | data
 
-    def with_predictor(self, predictor: object) -> Instance:
-        """Return a copy that asks `predictor`, a Predictor in memory, in place of a file."""
+    def with_predictor(self, predictor: object, measured: object = None) -> Instance:
+        """Return a copy that asks `predictor`, a Predictor in memory, in place of a file.
+
+        Groups that ran in `measured`, as `read_measurements` gives it, have the slowdowns measured
+        there; None leaves the folder that the instance names, where it names one.
+        """
         copy = self.model_copy()
         copy._file, copy._predictor, copy._bound_predictor = self._file, predictor, None
+        if measured is not None:
+            copy._measurements, copy._measured_groups = measured, None
         return copy
 
     def remember_bound_predictor(self, bound: object) -> None:
         """Keep a predictor bound to this instance, so that it is loaded once."""
         self._bound_predictor = bound
+
+    def remember_measured_groups(self, groups: object) -> None:
+        """Keep the groups of this instance that were measured, so that they are read once."""
+        self._measured_groups = groups
 
     @property
     def file(self) -> Path | None:
@@ -317,6 +333,16 @@ class Instance(_Frozen):
     def bound_predictor(self) -> Any:
         """The predictor kept by `remember_bound_predictor`, or None."""
         return self._bound_predictor
+
+    @property
+    def measurements_in_memory(self) -> Any:
+        """The measurements given to `with_predictor`, or None."""
+        return self._measurements
+
+    @property
+    def measured_groups(self) -> Any:
+        """The measured groups kept by `remember_measured_groups`, or None."""
+        return self._measured_groups
 
     @property
     def total_replicas(self) -> int:

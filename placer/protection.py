@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from placer.errors import UsageError
 from placer.interference.binding import bound_predictor
-from placer.problem import TOLERANCE, Instance, PredictorInterference
+from placer.interference.measured import Group
+from placer.interference.plain import GroupSlowdown, group_slowdowns
+from placer.problem import TOLERANCE, Instance, Model, PredictorInterference
 from placer.repeated import Repeated
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -76,32 +77,31 @@ def chance_of(
     A bound at level q holds with probability q for a group drawn like the calibration's (split
     conformal), so a replica kept at q is late with probability at most 1 - q.
     """
-    bound = bound_predictor(instance)
-    number = {model.name: k for k, model in enumerate(instance.models)}
-    types = {v.name: t for t, v in enumerate(instance.vm_types)}
-    late: list[float] = []
-    alone = shared = 0
+    models = {model.name: model for model in instance.models}
     levels = sorted({*LEVELS, level})
+    alone = 0
+    timed: Counter[tuple[Group, str]] = Counter()
     for (vm_type, names), places in Repeated.of(assignment).runs():
-        group = np.array([sorted(number[name] for name in names)], dtype=np.int64)
-        models = [instance.models[k] for k in group[0]]
-        timed = [
-            (i, m.solo_latency_on(vm_type), m.slo_ms)
-            for i, m in enumerate(models)
-            if m.slo_ms is not None
-        ]
-        if len(models) == 1:
-            alone += len(timed) * len(places)
+        with_slo = [name for name in sorted(names) if models[name].slo_ms is not None]
+        if len(names) == 1:
+            alone += len(with_slo) * len(places)
             continue
-        shared += len(timed) * len(places)
-        uppers = [bound.upper(types[vm_type], group, q)[0] for q in levels] if timed else []
-        for i, solo, slo in timed:
-            assert slo is not None
-            assert solo is not None
-            kept = [
-                q for q, upper in zip(levels, uppers, strict=True)
-                if solo * upper[i] <= slo + TOLERANCE
-            ]  # fmt: skip
-            late.append((1.0 - max(kept, default=0.0)) * len(places))
+        for name in with_slo:
+            timed[(vm_type, tuple(sorted(names))), name] += len(places)
+    groups = {group for group, _ in timed}
+    bounds = {q: group_slowdowns(protected(instance, q), groups) for q in levels}
+    late = []
+    for (group, name), count in timed.items():
+        kept = [q for q in levels if _on_time(models[name], group, bounds[q][group])]
+        late.append((1.0 - max(kept, default=0.0)) * count)
     expected = math.fsum(late)
-    return Chance(level, shared, alone, expected, max(0.0, 1.0 - expected))
+    return Chance(level, timed.total(), alone, expected, max(0.0, 1.0 - expected))
+
+
+def _on_time(model: Model, group: Group, slowdown: GroupSlowdown | None) -> bool:
+    """Return whether the upper slowdown keeps a model of a group within its SLO."""
+    solo, slo = model.solo_latency_on(group[0]), model.slo_ms
+    assert slowdown is not None
+    assert solo is not None
+    assert slo is not None
+    return solo * slowdown.upper[model.name] <= slo + TOLERANCE

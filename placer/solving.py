@@ -15,6 +15,7 @@ from placer.checker import check
 from placer.errors import ConsistencyError, InputError, UsageError
 from placer.explain import explain_infeasible, explain_unplaced
 from placer.interference.binding import extrapolation_notes
+from placer.interference.measured import measured_notes
 from placer.parallel import processors
 from placer.placement import (
     EqualVms,
@@ -141,7 +142,9 @@ def _result(run: Run, solver: str, *, explain: bool) -> Result:
     scored = score(instance, _named(instance, run.best))
     placement = build_placement(run, scored, status, record)
     _refuse_violations(instance, placement, run)
-    notes = [*run.notes, *extrapolation_notes(instance, placement.assignment())]
+    assignment = placement.assignment()
+    notes = [*run.notes, *measured_notes(instance, assignment)]
+    notes += extrapolation_notes(instance, assignment)
     return Result(instance, placement, scored, [], notes)
 
 

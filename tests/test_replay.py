@@ -14,13 +14,14 @@ from onnx_folder import write_models
 
 from placer.cli import main
 from placer.errors import InputError, UsageError
+from placer.interference.measured import measured_slowdowns
 from placer.interference.measurements import from_tables
 from placer.measure import replay as replay_module
 from placer.measure.dataset import Group
 from placer.measure.guard import Guard, Limits, NotQuietError
 from placer.measure.host import Between
 from placer.measure.jobs import find_models, predicted_over_slo, shape_in, shapes_of
-from placer.measure.judging import measured_score, measured_slowdowns
+from placer.measure.judging import measured_score
 from placer.measure.onnx_models import OnnxModel
 from placer.measure.replay import replay, replay_all, rounds
 from placer.measure.replayed import Replay, ReplayedModel, ReplayedVm, percentiles

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placer.errors import InputError
+from placer.interference.measured import measured_groups
 from placer.problem import Instance, PredictorInterference
 from placer.repeated import Repeated
 
@@ -90,15 +91,17 @@ def extrapolation_notes(
 
     `assignment` is the VM type and the models of each VM. One note for each reason, the most
     frequent first, with the number of VMs that it holds for; at most six. Nothing where the
-    instance asks no predictor. Raises KeyError for unknown names.
+    instance asks no predictor; groups that were measured need none. Raises KeyError for unknown
+    names.
     """
     if not isinstance(instance.interference, PredictorInterference):
         return []
-    bound = bound_predictor(instance)
+    bound, measured = bound_predictor(instance), measured_groups(instance)
     number = {model.name: k for k, model in enumerate(instance.models)}
     vms: dict[str, Counter[tuple[int, ...]]] = defaultdict(Counter)
     for (vm_type, names), places in Repeated.of(assignment).runs():
-        vms[vm_type][tuple(sorted(number[name] for name in names))] += len(places)
+        if (vm_type, tuple(sorted(names))) not in measured:
+            vms[vm_type][tuple(sorted(number[name] for name in names))] += len(places)
     found: Counter[str] = Counter()
     for t, vm_type in enumerate(v.name for v in instance.vm_types):
         if vm_type not in vms:

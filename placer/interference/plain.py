@@ -13,10 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from placer.interference.binding import bound_predictor
+from placer.interference.measured import Group, measured_groups
 from placer.problem import GroupsInterference, Instance, PairwiseInterference
-
-Group = tuple[str, tuple[str, ...]]
-"""A VM type's name and the names of the models on one VM of it, sorted."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def _listed(table: GroupsInterference, wanted: list[Group]) -> dict[Group, Group
 
 
 def _predicted(instance: Instance, wanted: list[Group]) -> dict[Group, GroupSlowdown | None]:
-    bound = bound_predictor(instance)
+    bound, measured = bound_predictor(instance), measured_groups(instance)
     number = {model.name: k for k, model in enumerate(instance.models)}
     quantile = getattr(instance.interference, "slo_quantile", None)
     by_type: dict[str, list[Group]] = defaultdict(list)
@@ -106,7 +104,11 @@ def _predicted(instance: Instance, wanted: list[Group]) -> dict[Group, GroupSlow
         for row, (_, names) in zip(rows, asked, strict=True):
             row[: len(names)] = sorted(number[name] for name in names)
         mean = bound.slowdown(t, rows)
-        upper = bound.upper(t, rows, quantile) if quantile is not None else mean
+        for row, values, (_, names) in zip(rows, mean, asked, strict=True):
+            of_group = measured.get((vm_type, names))
+            if of_group is not None:
+                values[: len(names)] = [of_group[instance.models[k].name] for k in row if k >= 0]
+        upper = mean if quantile is None else bound.upper_of(t, rows, mean, quantile)
         for row, group, m, u in zip(rows, asked, mean, upper, strict=True):
             members = [instance.models[k].name for k in row if k >= 0]
             found[group] = GroupSlowdown(

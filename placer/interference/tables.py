@@ -11,12 +11,19 @@ same questions, so nothing to its right knows which form it is:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from placer.problem import GroupsInterference, Instance, PairwiseInterference
+from placer.interference.listed import ListedGroups
+from placer.problem import (
+    GroupsInterference,
+    Instance,
+    PairwiseInterference,
+    PredictorInterference,
+)
 
 WIDE = 16
 """Groups wider than this are worked out by counts of kinds, not member by member."""
@@ -239,92 +246,60 @@ def _pair_matrix(rows: object, names: list[str], default: float | None) -> Float
 
 
 class GroupTable:
-    """Slowdown of listed groups; the others are forbidden, or asked of a pair table."""
+    """Slowdown of listed groups; the others are forbidden, or asked of `rest`."""
 
-    rises_add = True
-
-    def __init__(self, instance: Instance, table: GroupsInterference) -> None:
-        self._pairs = (
-            PairTable(instance, table.pairwise)
-            if table.missing == "pairwise" and table.pairwise is not None
-            else None
-        )
-        number = {model.name: k for k, model in enumerate(instance.models)}
-        self._kinds = len(number)
-        self._entries = [_listed_arrays(table, v.name, number) for v in instance.vm_types]
-        self._rows = [
-            {row[row >= 0].tobytes(): index for index, row in enumerate(rows)}
-            for rows, _ in self._entries
-        ]
+    def __init__(self, kinds: int, listed: list[ListedGroups], rest: Interference | None) -> None:
+        """Take one list of groups for each VM type, and what holds for those not listed."""
+        self._kinds = kinds
+        self._listed = listed
+        self._rest = rest
+        self.rises_add = rest is None or rest.rises_add
 
     def slowdown(self, t: int, groups: Groups) -> Floats:
-        degree = (groups >= 0).sum(axis=1)
-        if self._pairs is not None:
-            result = self._pairs.slowdown(t, groups)
+        if self._rest is not None:
+            result = self._rest.slowdown(t, groups)
         else:
-            result = np.where((degree <= 1)[:, None], 1.0, np.full(groups.shape, np.nan))
-        _, values = self._entries[t]
-        known = self._rows[t]
-        if not known:
-            return result
-        for index, row in enumerate(np.ascontiguousarray(groups)):
-            found = known.get(row[: degree[index]].tobytes())
-            if found is not None:
-                result[index, : degree[index]] = values[found][: degree[index]]
+            alone = (groups >= 0).sum(axis=1) <= 1
+            result = np.where(alone[:, None], 1.0, np.full(groups.shape, np.nan))
+        self._listed[t].lay_over(result, groups)
         return result
 
     def upper(self, t: int, groups: Groups, now: Floats | None = None) -> Floats:
-        return self.slowdown(t, groups) if now is None else now
+        mean = self.slowdown(t, groups) if now is None else now
+        return mean if self._rest is None else self._rest.upper(t, groups, mean)
 
     def floor(
         self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
     ) -> Floats:
         """Bound the groups that are not listed; those that are, `listed` gives one by one."""
-        if self._pairs is not None:
-            return self._pairs.floor(t, groups, more)
-        return np.ones(groups.shape)
+        return np.ones(groups.shape) if self._rest is None else self._rest.floor(t, groups, more)
 
     def upper_floor(
         self, t: int, groups: Groups, more: NDArray[np.int_], now: Floats | None = None
     ) -> Floats:
-        return self.floor(t, groups, more)
+        if self._rest is None:
+            return np.ones(groups.shape)
+        return self._rest.upper_floor(t, groups, more)
 
     def joining(self, t: int, groups: Groups, more: int) -> Floats:
         """Bound the groups that are not listed, as `floor` does."""
-        if self._pairs is not None:
-            return self._pairs.joining(t, groups, more)
-        return np.ones((len(groups), self._kinds))
+        if self._rest is None:
+            return np.ones((len(groups), self._kinds))
+        return self._rest.joining(t, groups, more)
 
     def rise(self, t: int, groups: Groups, floors: Floats, price: Floats) -> Floats:
-        if self._pairs is not None:
-            return self._pairs.rise(t, groups, floors, price)
-        return np.zeros((len(groups), self._kinds))
+        if self._rest is None:
+            return np.zeros((len(groups), self._kinds))
+        return self._rest.rise(t, groups, floors, price)
 
     def pair_sum(self, t: int) -> tuple[Floats, Floats] | None:
-        return None if self._pairs is None else self._pairs.pair_sum(t)
+        return None if self._rest is None else self._rest.pair_sum(t)
 
     def listed(self, t: int) -> Groups | None:
-        return self._entries[t][0]
+        return self._listed[t].rows
 
     def only_listed(self) -> bool:
-        return self._pairs is None
-
-
-def _listed_arrays(
-    table: GroupsInterference, vm_type: str, number: dict[str, int]
-) -> tuple[Groups, Floats]:
-    """Return the listed groups of one VM type, sorted and padded, and the slowdowns beside them."""
-    entries = table.entries_for(vm_type)
-    width = max((len(entry.models) for entry in entries), default=1)
-    rows = np.full((len(entries), width), -1, dtype=np.int32)
-    values = np.full((len(entries), width), np.nan)
-    for index, entry in enumerate(entries):
-        members = sorted(
-            (number[name], value) for name, value in zip(entry.models, entry.slowdown, strict=True)
-        )
-        rows[index, : len(members)] = [k for k, _ in members]
-        values[index, : len(members)] = [value for _, value in members]
-    return rows, values
+        return self._rest is None
 
 
 def build_interference(instance: Instance) -> Interference:
@@ -333,10 +308,48 @@ def build_interference(instance: Instance) -> Interference:
     if interference.kind == "pairwise":
         return PairTable(instance, interference)
     if interference.kind == "groups":
-        return GroupTable(instance, interference)
+        return _group_table(instance, interference)
     if interference.kind == "predictor":
-        from placer.interference.binding import bound_predictor
-        from placer.interference.predicted import Predicted
-
-        return Predicted(bound_predictor(instance), interference.slo_quantile, len(instance.models))
+        return _predicted(instance, interference)
     return NoSlowdown(instance)
+
+
+def _group_table(instance: Instance, table: GroupsInterference) -> GroupTable:
+    by_pairs = table.missing == "pairwise" and table.pairwise is not None
+    rest = PairTable(instance, table.pairwise) if by_pairs and table.pairwise else None
+    listed = [
+        [(entry.models, entry.slowdown) for entry in table.entries_for(vm_type.name)]
+        for vm_type in instance.vm_types
+    ]
+    return GroupTable(len(instance.models), _listed(instance, listed), rest)
+
+
+def _predicted(instance: Instance, interference: PredictorInterference) -> Interference:
+    from placer.interference.binding import bound_predictor
+    from placer.interference.measured import measured_groups
+    from placer.interference.predicted import Predicted
+
+    kinds = len(instance.models)
+    predicted = Predicted(bound_predictor(instance), interference.slo_quantile, kinds)
+    measured = measured_groups(instance)
+    if not measured:
+        return predicted
+    listed = [
+        [
+            (names, [slowdowns[name] for name in names])
+            for (vm_type, names), slowdowns in measured.items()
+            if vm_type == here.name
+        ]
+        for here in instance.vm_types
+    ]
+    return GroupTable(kinds, _listed(instance, listed), predicted)
+
+
+def _listed(
+    instance: Instance, groups: Iterable[Sequence[tuple[Sequence[str], Sequence[float]]]]
+) -> list[ListedGroups]:
+    number = {model.name: k for k, model in enumerate(instance.models)}
+    return [
+        ListedGroups([([number[name] for name in names], values) for names, values in one])
+        for one in groups
+    ]

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placer.errors import InputError, PlacerError
+from placer.interference.measured import Key, kept_rate
 from placer.interference.measurements import Measurements, read_measurements
 from placer.measure import design
 from placer.measure.campaign import Campaign, shuffled
 from placer.measure.committee import Bootstrapped, Committee, groups_of
-from placer.measure.dataset import Group, Key
+from placer.measure.dataset import Group
 from placer.measure.doubt import disagreement, doubt_of, take
 from placer.measure.replica import SLOTS
 from placer.measure.shapes import Shape
@@ -308,10 +309,7 @@ def groups_used(
     record = result.placement.solver
     if record is not None and record.stopped_by == "interrupt":
         raise KeyboardInterrupt
-    rates = {
-        model.name: None if model.rate_rps is None else float(f"{model.rate_rps:.6g}")
-        for model in instance.models
-    }
+    rates = {model.name: kept_rate(model.rate_rps) for model in instance.models}
     used: Counter[Group] = Counter()
     for vm_type, names in result.placement.assignment():
         known = vm_type in campaign.shapes and set(names) <= set(campaign.models)

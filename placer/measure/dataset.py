@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from placer.errors import InputError, PlacerError, UsageError
 from placer.files import to_json, write_text
+from placer.interference.measured import Key, key_of_group
 from placer.interference.measurements import COLUMNS as FORMAT_COLUMNS
 from placer.measure import counters
 
@@ -27,7 +28,6 @@ RUN_COLUMNS = (
     "sentinel_after", "foreign", "stolen", "kept", "reason",
 )  # fmt: skip
 COLUMNS = (*FORMAT_COLUMNS, *counters.COLUMNS)
-Key = tuple[str, tuple[tuple[str, float | None], ...]]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class Group:
     @property
     def key(self) -> Key:
         """The same for every order of the same members."""
-        members = zip(self.models, self.rates, strict=True)
-        return self.vm_type, tuple(sorted(members, key=lambda m: (m[0], m[1] or 0.0)))
+        return key_of_group(self.vm_type, zip(self.models, self.rates, strict=True))
 
     def text(self) -> str:
         """Return the members as text, `bert@5` for five requests a second."""

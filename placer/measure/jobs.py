@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from placer.errors import InputError, UsageError, near_name
+from placer.interference.measured import kept_rate
 from placer.measure import host
 from placer.measure.dataset import Group
-from placer.measure.judging import kept_rate
 from placer.measure.onnx_models import OnnxModel, read_catalogue, read_model, read_models
 from placer.measure.shapes import FORM, Shape, fitting
 from placer.placement import PlacedModel, PlacedVm, Placement

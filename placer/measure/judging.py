@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
 
-from placer.interference.measurements import Measurements
-from placer.measure.dataset import Group, Key, cell
+from placer.interference.measured import Key, kept_rate
+from placer.measure.dataset import Group
 from placer.placement import Placement
 from placer.problem import Instance, Model
 from placer.scoring import Score, score
@@ -24,43 +23,6 @@ def groups_of(instance: Instance, assignment: Iterable[tuple[str, Sequence[str]]
         Group(vm_type, tuple(sorted(names)), tuple(rates[name] for name in sorted(names)))
         for vm_type, names in assignment
     ]
-
-
-def kept_rate(rate_rps: float | None) -> float | None:
-    """Return a rate as a data set keeps it, so that what was measured is found again."""
-    return None if rate_rps is None else float(cell(rate_rps))
-
-
-def measured_slowdowns(measurements: Measurements) -> dict[Key, dict[str, float]]:
-    """Return the slowdowns of every group that ran together, medians over its runs.
-
-    Replicas of one model in one run count once, by their median. Models are told apart by name
-    alone, so a group with one model at two rates is left out.
-    """
-    members: dict[str, list[tuple[str, float | None]]] = {}
-    found: dict[str, dict[str, list[float]]] = {}
-    vm_types: dict[str, str] = {}
-    rows = measurements.rows[measurements.rows["degree"] > 1]
-    columns = (rows[name] for name in ("run", "vm_type", "model", "rate_rps", "slowdown"))
-    for run, vm_type, model, rate, slowdown in zip(*columns, strict=True):
-        vm_types[run] = str(vm_type)
-        pair = (str(model), None if math.isnan(rate) else float(rate))
-        members.setdefault(run, []).append(pair)
-        if not math.isnan(slowdown):
-            found.setdefault(run, {}).setdefault(str(model), []).append(float(slowdown))
-    collected: dict[Key, dict[str, list[float]]] = {}
-    for run, pairs in members.items():
-        names = {name for name, _ in pairs}
-        if len(set(pairs)) > len(names) or found.get(run, {}).keys() != names:
-            continue
-        key = Group(vm_types[run], tuple(n for n, _ in pairs), tuple(r for _, r in pairs)).key
-        of_group = collected.setdefault(key, {})
-        for name, values in found[run].items():
-            of_group.setdefault(name, []).append(median(values))
-    return {
-        key: {name: median(values) for name, values in by_name.items()}
-        for key, by_name in collected.items()
-    }
 
 
 def measured_score(

@@ -10,15 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from placer.interference.binding import load_predictor
-from placer.measure.dataset import Group, Key
+from placer.interference.measured import Key, kept_rate, measured_slowdowns
+from placer.measure.dataset import Group
 from placer.measure.guard import NotQuietError
 from placer.measure.judging import (
     asking_a_predictor,
     degradation,
     groups_of,
-    kept_rate,
     measured_score,
-    measured_slowdowns,
     restated,
 )
 from placer.measure.laboratory import Laboratory
@@ -28,6 +27,7 @@ from placer.scoring import Score
 from placer.solving import solve
 
 if TYPE_CHECKING:
+    from placer.interference.measurements import Measurements
     from placer.interference.predictor import Predictor, Settings
 
 FORMAT, VERSION = "placer/refinement", 1
@@ -155,6 +155,7 @@ class Refinement:
         self._rounds: list[Round] = []
         self._predictor: Predictor | None = None
         self._trained_on = -1  # rows of measurements
+        self._measured: Measurements | None = None  # where the instance names measurements
         self._slowdowns: Mapping[Key, Mapping[str, float]] = {}
         self._explanation: list[str] = []
 
@@ -197,6 +198,8 @@ class Refinement:
         measurements = self._lab.measurements()
         shared = 0
         if measurements is not None:
+            if getattr(self._instance.interference, "measured", None) is not None:
+                self._measured = measurements
             self._slowdowns = measured_slowdowns(measurements)
             shared = measurements.rows.loc[measurements.rows["degree"] > 1, "run"].nunique()
         if measurements is not None and shared >= LEAST_RUNS:
@@ -213,7 +216,7 @@ class Refinement:
     def _round(self, number: int) -> str:
         began = time.monotonic()
         assert self._predictor is not None
-        instance = self._instance.with_predictor(self._predictor)
+        instance = self._instance.with_predictor(self._predictor, self._measured)
         result = solve(
             instance, time_limit=self._seconds_for_a_solve(), seed=self._seed,
             start=self._rounds[-1].placement if self._rounds else None,
@@ -309,7 +312,7 @@ class Refinement:
             _, _, place, measured = min(scored, key=lambda entry: entry[:3])
         placement = None
         if self._rounds and self._predictor is not None:
-            instance = self._instance.with_predictor(self._predictor)
+            instance = self._instance.with_predictor(self._predictor, self._measured)
             placement = restated(instance, self._rounds[place].placement, measured)
         return Refined(
             instance=self._instance.name,

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from placer.interference.measured import Key
 from placer.measure.campaign import Campaign, State, shuffled
-from placer.measure.dataset import DataSet, Group, Key
+from placer.measure.dataset import DataSet, Group
 from placer.measure.design import solos_needed
 from placer.measure.guard import Limits, NotQuietError
 from placer.measure.jobs import Job, jobs_of, predicted_over_slo, predictions, shapes_of
