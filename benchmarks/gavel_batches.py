@@ -19,7 +19,9 @@ degradation  sum over jobs of (slowdown - 1), slowdown against the same job alon
 latency      sum over jobs of (step time / best solo step time on any GPU type of the fleet - 1),
              which also counts a slow GPU; on one GPU type it equals degradation and is left out
 
-oracle is the proven optimum with the measured table. "groups" starts from the greedy placement, and
+"measured where seen" has the measured slowdowns of the pairs that the predictor was trained on, as
+an instance has that names its measurements; the predictor tells those of the others. oracle is the
+proven optimum with the measured table. "groups" starts from the greedy placement, and
 its time counts both. "additive" is a linear model fitted to the same half as the predictor: a
 slowdown is 1 + what the job suffers + what its company inflicts, by GPU type. Solve times include
 the predictor's answers; with --workers above 1 they are of batches solved at one time.
@@ -58,6 +60,7 @@ POLICIES = (
     ("greedy, predictor", "greedy", "predicted"),
     ("groups, additive", "groups", "additive"),
     ("groups, predictor", "groups", "predicted"),
+    ("groups, measured where seen", "groups", "seen"),
     ("greedy, measured", "greedy", "measured"),
     ("oracle", "groups", "measured"),
 )
@@ -74,6 +77,7 @@ class Knowledge:
     measured: PairTable
     additive: PairTable
     predictor: Predictor
+    seen: Measurements
 
 
 def pair_table(measurements: Measurements, slowdown: np.ndarray | None = None) -> PairTable:
@@ -118,7 +122,8 @@ def learn(measurements: Measurements, seed: int, settings: Settings | None) -> K
         alone["vm_type"], alone["model"], alone["latency_ms_p50"], strict=True
     ):
         solo.setdefault(vm, {})[job] = float(step)
-    return Knowledge(solo, pair_table(measurements), pair_table(measurements, linear), predictor)
+    by_line = pair_table(measurements, linear)
+    return Knowledge(solo, pair_table(measurements), by_line, predictor, half)
 
 
 def jobs_for(fleet: tuple[str, ...], knowledge: Knowledge) -> list[str]:
@@ -179,6 +184,7 @@ def instances(data: dict[str, Any], knowledge: Knowledge) -> dict[str, Instance]
         "measured": with_table(knowledge.measured),
         "additive": with_table(knowledge.additive),
         "predicted": predicted.with_predictor(knowledge.predictor),
+        "seen": predicted.with_predictor(knowledge.predictor, knowledge.seen),
     }
 
 
