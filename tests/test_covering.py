@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from placer.solvers.backend_highs import solve_with_highs
-from placer.solvers.covering import Covering
+from placer.solvers.covering import Beams, Covering
 from placer.solvers.integer_program import IntegerProgram
 from placer.solvers.run import Options, Run
 from tests.test_rounding import many_replicas
@@ -48,7 +48,7 @@ def test_covers_keep_every_row_and_are_the_optimum_of_small_programs(seed: int) 
     program, run = partition(10 + seed, seed), without_clock()
     covering = Covering.of(program, run)
     assert covering is not None
-    values = covering.search(run, np.inf, 3, np.random.default_rng(seed))
+    values = covering.search(run, np.inf, Beams(3, 20_000), np.random.default_rng(seed))
     optimum = solve_with_highs(program, run)
     assert values is not None
     assert optimum.values is not None
@@ -62,7 +62,7 @@ def test_covers_of_more_rows_than_a_word_has_bits_keep_every_row() -> None:
     program, run = partition(150, 1), without_clock()
     covering = Covering.of(program, run)
     assert covering is not None
-    values = covering.search(run, np.inf, 2, np.random.default_rng(0))
+    values = covering.search(run, np.inf, Beams(2, 20_000), np.random.default_rng(0))
     assert values is not None
     assert keeps(program, values)
     assert program.cost @ values < 1.05 * covering.bound
@@ -72,9 +72,12 @@ def test_no_cover_is_found_that_is_not_better() -> None:
     program, run = partition(12, 3), without_clock()
     covering = Covering.of(program, run)
     assert covering is not None
-    best = covering.search(run, np.inf, 3, np.random.default_rng(0))
+    best = covering.search(run, np.inf, Beams(3, 20_000), np.random.default_rng(0))
     assert best is not None
-    assert covering.search(run, float(program.cost @ best), 3, np.random.default_rng(1)) is None
+    assert (
+        covering.search(run, float(program.cost @ best), Beams(3, 20_000), np.random.default_rng(1))
+        is None
+    )
 
 
 def test_programs_of_another_kind_are_left_alone() -> None:

@@ -10,6 +10,7 @@ partial covers in a second; it proves nothing.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-WIDTH, NARROW, CELLS = 20_000, 3_000, 12_000_000
-"""Partial covers that are kept for each row, where there is one try alone, and the most words of
-all of them together: of many programs, more narrow beams come further than fewer wide ones."""
+CELLS = 12_000_000
+"""The most words of all partial covers that are kept at one time."""
 
 LIMITS = 8
 """The most rows that limit a sum."""
@@ -39,6 +39,19 @@ PROMISING = 0.5
 
 STIRRED = 0.15
 """How much the order of rows differs from try to try: standard deviation of a logarithm."""
+
+
+@dataclass(frozen=True)
+class Beams:
+    """How many beams are sent, each along another order of rows, and how many covers each keeps."""
+
+    tries: int
+    width: int
+
+
+NARROW, WIDE = Beams(1, 3_000), Beams(4, 20_000)
+"""For one of many programs, of which more narrow beams come further than fewer wide ones; and for
+one that is met once."""
 
 
 class Covering:
@@ -96,17 +109,17 @@ class Covering:
         duals[asked], duals[~asked] = solved.eqlin.marginals, solved.ineqlin.marginals
         return Covering(program, limits, float(solved.fun), program.cost - data.T @ duals)
 
-    def search(self, run: Run, below: float, tries: int, rng: np.random.Generator) -> Ints | None:
+    def search(self, run: Run, below: float, beams: Beams, rng: np.random.Generator) -> Ints | None:
         """Return the columns (n,) of the cheapest cover found that costs less than `below`.
 
-        Each try has another order of rows, the first the one that promises most.
+        The first beam goes along the order of rows that promises most.
         """
         found: Ints | None = None
-        for x in range(tries):
+        for x in range(beams.tries):
             if run.should_stop():
                 break
             noise = STIRRED * rng.normal(size=self._rows) * (x > 0)
-            better = self._tried(run, np.exp(noise), below, WIDTH if tries > 1 else NARROW)
+            better = self._tried(run, np.exp(noise), below, beams.width)
             if better is not None and self._program.cost @ better < below:
                 found, below = better, float(self._program.cost @ better)
         return found

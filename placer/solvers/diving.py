@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from placer.solvers.backend_highs import LinearMaster, cost_scale
 from placer.solvers.columns import Columns, Prices, assignment_of, join, numbers_of_vms
+from placer.solvers.covering import WIDE
 from placer.solvers.fleet import CostMemo, Fleet
 from placer.solvers.frontier import Ground
 from placer.solvers.greedy import Plan, by_size, construct
@@ -58,9 +59,6 @@ what the whole end is."""
 END_GROUPS, END_SECONDS, END_TIME = 1_500, 4.0, 0.03
 """For ends after the first, or with each replica one of a kind: the most groups, and the most time
 that the integer program takes, also as a share of what is left."""
-
-TRIES = 4
-"""Beam searches of each end."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ class _Dive:
             limits = END_GROUPS, min(END_SECONDS, END_TIME * run.time_left())
         share = min(1.0, END_SHARE / end.size)
         with run.at_most(END_TIME * run.time_left()):
-            found = refilled(run, self._ground, placement, hole, end.prices, share, *limits, TRIES)
+            found = refilled(run, self._ground, placement, hole, end.prices, share, *limits, WIDE)
         if found is None:
             return placement
         run.offer(found)

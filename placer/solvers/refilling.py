@@ -19,7 +19,7 @@ from placer.solvers.columns import (
     including,
     join,
 )
-from placer.solvers.covering import Covering
+from placer.solvers.covering import NARROW, Beams, Covering
 from placer.solvers.frontier import Ground
 from placer.solvers.group_search import GroupSearch
 from placer.solvers.integer_program import IntegerProgram
@@ -66,7 +66,7 @@ def refilled(
     share: float = 1.0,
     most: int = GROUPS,
     seconds: float = REPAIR_SECONDS,
-    tries: int = 1,
+    beams: Beams = NARROW,
 ) -> Assignment | None:
     """Return `placement` with its hole filled at the least cost, None where that is no better.
 
@@ -80,7 +80,7 @@ def refilled(
     columns = _groups(run, ground, batch, hole, prices, share, most)
     if columns is None or (len(columns) <= len(hole.vms) and hole.replicas.max() <= 1):
         return None  # each replica is one of a kind: nothing to choose from
-    values = _chosen(integer_master(Rows(batch), columns, hole.vms), run, seconds, tries)
+    values = _chosen(integer_master(Rows(batch), columns, hole.vms), run, seconds, beams)
     if values is None:
         return None
     for state, count in assignment_of(columns, values[: len(columns)]).items():
@@ -88,10 +88,10 @@ def refilled(
     return rest
 
 
-def _chosen(program: IntegerProgram, run: Run, seconds: float, tries: int) -> Ints | None:
+def _chosen(program: IntegerProgram, run: Run, seconds: float, beams: Beams) -> Ints | None:
     """Return better values (n,) than those to begin from, None where none were found in time.
 
-    Where each replica is one of a kind, a beam search comes first, with so many tries.
+    Where each replica is one of a kind, a beam search comes first.
     """
     cost, found = program.cost, None
     known = np.inf if program.start is None else float(cost @ program.start)
@@ -100,7 +100,7 @@ def _chosen(program: IntegerProgram, run: Run, seconds: float, tries: int) -> In
         if covering.bound >= known - LEAST_GAIN * abs(known):
             return None
         rng = np.random.default_rng(run.options.seed)
-        found = covering.search(run, known, tries, rng)
+        found = covering.search(run, known, beams, rng)
         if len(program.row_lower) > SETTLED_ROWS:
             return found
         if found is not None:
