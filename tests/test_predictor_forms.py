@@ -101,28 +101,37 @@ def test_beside_a_new_family_its_share_counts_unless_company_were_lighter_withou
 
 @pytest.mark.parametrize("share", [0.0, 0.35, 1.0])
 def test_factors_multiply_to_the_slowdown_at_any_share(predictor: Predictor, share: float) -> None:
-    assert_factors_multiply(following(predictor, share), share, [[0, 1], [2, 2, 4], [0, 1, 3, 5]])
+    bound = following(predictor, share)
+    for group in ([0, 1], [2, 2, 4], [0, 1, 3, 5]):
+        assert_factors_multiply(bound, group)
+        assert_drivers_are_of(bound, group, first=share < 1.0, second=share > 0.0)
 
 
 @pytest.mark.parametrize(("share", "beside"), [(0.0, 1.0), (1.0, 0.0)])
 def test_factors_multiply_beside_a_new_family(
     predictor: Predictor, share: float, beside: float
 ) -> None:
-    groups = [[0, NEW_FAMILY_MEMBER], [0, 1, NEW_FAMILY_MEMBER], [2, 2, 4, NEW_FAMILY_MEMBER]]
-    assert_factors_multiply(following(predictor, share, beside), 0.5, groups)
+    bound = following(predictor, share, beside)
+    for group in ([0, NEW_FAMILY_MEMBER], [0, 1, NEW_FAMILY_MEMBER], [2, 2, 4, NEW_FAMILY_MEMBER]):
+        assert_factors_multiply(bound, group)
+    # In a pair the known target follows one form, beside the new family, and that the other.
+    assert_drivers_are_of(bound, [0, NEW_FAMILY_MEMBER], first=True, second=True)
 
 
-def assert_factors_multiply(bound: BoundPredictor, share: float, groups: list[list[int]]) -> None:
-    for group in groups:
-        table = bound.explain(1, group)
-        product = table.groupby("model", sort=False)["factor"].prod()
-        row = padded([group], 4)
-        for member, value in zip(row[0], bound.slowdown(1, row)[0], strict=True):
-            if member >= 0:
-                assert product[bound.models[member].name] == pytest.approx(value, rel=1e-4)
-        drivers = set(table["driver"])
-        assert any(one.startswith("by likeness: ") for one in drivers) == (share > 0.0)
-        assert any(one.startswith("demand of ") for one in drivers) == (share < 1.0)
+def assert_factors_multiply(bound: BoundPredictor, group: list[int]) -> None:
+    product = bound.explain(1, group).groupby("model", sort=False)["factor"].prod()
+    row = padded([group], 4)
+    for member, value in zip(row[0], bound.slowdown(1, row)[0], strict=True):
+        if member >= 0:
+            assert product[bound.models[member].name] == pytest.approx(value, rel=1e-4)
+
+
+def assert_drivers_are_of(
+    bound: BoundPredictor, group: list[int], *, first: bool, second: bool
+) -> None:
+    drivers = set(bound.explain(1, group)["driver"])
+    assert any(one.startswith("by likeness: ") for one in drivers) == second
+    assert any(one.startswith("demand of ") for one in drivers) == first
 
 
 def test_an_average_lies_between_the_forms(predictor: Predictor) -> None:

@@ -119,6 +119,17 @@ def test_summary_has_what_was_promised(root: Path, capsys: pytest.CaptureFixture
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_no_cost_is_cropped_on_a_narrow_page(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = solve(read_instance(root / "instances" / "quickstart.json"), solver="greedy")
+    lines = [line.rstrip() for line in printed(result, capsys).splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert result.score is not None
+    for vm in shared_vms(result.score.vms):
+        assert any(line.endswith(f" {number(vm.scored.cost, 4)}") for line in lines)
+
+
 def test_equal_vms_share_a_row_and_rows_are_few(capsys: pytest.CaptureFixture[str]) -> None:
     models = [{"name": f"m{i}", "replicas": 3, "demand": {"vcpu": 2 - i / 99}} for i in range(60)]
     text = printed(solve(instance(models), solver="greedy"), capsys)

@@ -10,10 +10,11 @@ import numpy as np
 
 from placer.interference.calibration import Calibration
 from placer.interference.forms import (
+    BESIDE_NEW_FAMILY,
     MEASURED,
-    NEARLY_NEW_VM,
     NEW_FAMILY,
     NEW_MODEL,
+    NEW_VM,
     NOVELTIES,
     averaged,
     best_share,
@@ -22,8 +23,6 @@ from placer.interference.profiles import Vocabulary
 from placer.interference.training import Examples, Settings, fit, folds, without
 
 MODEL_FOLDS, FAMILY_FOLDS, VM_FOLDS, ENCODING_FOLDS, LEAST_FOLDS = 4, 6, 3, 4, 3
-KEPT_MIXES = 10  # of a VM type that is played nearly new
-TEMPERED = 0.5  # with one VM type fewer to learn from, the first form looks worse than it is
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def calibrate(
     Both come from predictions of groups that the fit has not seen. The scores by degree come from
     folds of mixes; those of strangers from folds of models and of VM types; that of higher degrees
     from a fit without the largest degree. Shares come from folds of mixes, models, families and VM
-    types, and of VM types but for a few mixes; with a share given, nothing is held out for them.
+    types; with a share given, nothing is held out for them.
     """
     if settings.share is not None and settings.calibration_folds < 2:
         return np.full(len(NOVELTIES), settings.share), Calibration.none()
@@ -58,12 +57,12 @@ def calibrate(
     mix_folds = max(settings.calibration_folds, LEAST_FOLDS)
     near = held_out(each(folds(examples.mix, mix_folds, seed + 1)))
     models = held_out(without(examples, profiles.model, MODEL_FOLDS, seed + 4))
-    vm_fold = each(folds(rows.vm, VM_FOLDS, seed + 5))
-    vms = held_out(vm_fold)
+    vms = held_out(each(folds(rows.vm, VM_FOLDS, seed + 5)))
     if settings.share is None:
         families = held_out(without(examples, profiles.family, FAMILY_FOLDS, seed + 6))
-        nearly = held_out([fold & ~few_mixes(examples, seed + 7) for fold in vm_fold])
-        shares = shares_of(examples.slowdown, [near, models, families, vms, nearly, families])
+        parts = {MEASURED: near, NEW_MODEL: models, NEW_FAMILY: families, NEW_VM: vms,
+                 BESIDE_NEW_FAMILY: families}  # fmt: skip
+        shares = shares_of(examples.slowdown, parts)
     else:
         shares = np.full(len(NOVELTIES), settings.share)
     if settings.calibration_folds < 2:
@@ -105,28 +104,17 @@ def each(fold: np.ndarray) -> list[np.ndarray]:
     return [fold == one for one in range(fold.max() + 1)]
 
 
-def few_mixes(examples: Examples, seed: int) -> np.ndarray:
-    """Return a mask (n,) of the rows of a few mixes of each VM type."""
-    random = np.random.default_rng(seed)
-    found = np.zeros(len(examples.mix), dtype=bool)
-    for vm in np.unique(examples.rows.vm):
-        on_it = examples.rows.vm == vm
-        kept = random.permutation(np.unique(examples.mix[on_it]))[:KEPT_MIXES]
-        found |= on_it & np.isin(examples.mix, kept)
-    return found
-
-
-def shares_of(measured: np.ndarray, parts: list[HeldOut]) -> np.ndarray:
+def shares_of(measured: np.ndarray, parts: dict[int, HeldOut]) -> np.ndarray:
     """Return the share for each of NOVELTIES, chosen on the targets held out for it.
 
     Where those of a new family are too few, the share is that of a new model; else, where they are
-    too few, that of measured targets. The first form stands alone until the data speak.
+    too few, that of measured targets. The first form stands alone until the data speak, and on VM
+    types with few runs, each of which it learns from.
     """
-    shares = np.zeros(len(parts))
-    for sort, part in enumerate(parts):
+    shares = np.zeros(len(NOVELTIES))
+    for sort, part in parts.items():
         of_sort = np.isfinite(part.logs).all(axis=1) & (part.novelty == sort)
         found = best_share(measured[of_sort], part.logs[of_sort])
         instead = NEW_MODEL if sort == NEW_FAMILY else MEASURED
         shares[sort] = shares[instead] if found is None else found
-    shares[NEARLY_NEW_VM] *= TEMPERED
     return shares

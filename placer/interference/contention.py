@@ -18,7 +18,8 @@ import numpy as np
 from placer.interference.profiles import Profiles, Rows, Vocabulary
 from placer.interference.regressors import regressors
 
-# Penalty of each block of effects, in units of observations, chosen on held-out groups.
+# Penalty of each block of effects, in units of observations, where measurements are steady; chosen
+# on held-out groups, as is by how much more effects are held back where they are not.
 DEMAND = {"family": 0.05, "model": 0.3, "model_vm": 0.5, "family_vm": 0.5, "vm": 0.5}
 REACTION = {
     "vm": 0.5, "target_family": 0.05, "target": 0.3, "target_family_vm": 0.5, "target_vm": 0.5,
@@ -32,7 +33,7 @@ GLOBALS = {
     "demand": (-0.7, 0.001, (-9.0, 4.0)),  # log of a usual share of the VM
     "reaction": (0.0, 0.001, (-9.0, 4.0)),  # log of a usual reaction
     "sharpness": (np.log(4.0), 1.0, (np.log(1.2), np.log(20.0))),
-    "light": (np.log(0.02), 1.0, (np.log(1e-4), 0.0)),  # log overhead below the threshold
+    "light": (np.log(0.02), 1.0, (np.log(1e-4), 0.0)),  # log overhead that no threshold guards
     "load": (1.0, 1.0, (-2.0, 4.0)),  # exponent of a co-runner's offered load
     "own_load": (0.0, 1.0, (-2.0, 4.0)),
     "queueing": (np.log(0.5), 1.0, (-6.0, 1.5)),
@@ -288,12 +289,13 @@ def form(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the logs of crowding, of light contention, of queueing, and the slope of the last.
 
-    Crowding is ((1 + (own + total)^p) / (1 + own^p))^(1/p), a rounded max(1, own + total).
+    Crowding is ((1 + (own + total)^p) / (1 + own^p))^(1/p), a rounded max(1, own + total). Light
+    contention is what sharing costs at all: it is all there once the VM is well filled.
     """
     p, light = np.exp(values["sharpness"]), np.exp(values["light"])
     filled = np.logaddexp(0.0, p * np.log(own + total))
     crowding = np.maximum(filled - np.logaddexp(0.0, p * np.log(own)), 0.0) / p
-    beside = np.log1p(light * total)
+    beside = np.log1p(-light * np.expm1(-total))
     waiting, slope = queue(crowding + beside, load)
     alone, _ = queue(np.zeros(len(load)), load)
     return crowding, beside, np.maximum(waiting - alone, 0.0), slope

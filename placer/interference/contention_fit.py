@@ -42,14 +42,18 @@ def fit_contention(
     profiles: Profiles,
     rows: Rows,
     slowdown: np.ndarray,
+    firmness: float = 1.0,
     begin: Contention | None = None,
 ) -> Contention:
-    """Fit to the slowdowns (n,) of `rows`; `begin` is a fit to nearly the same to start from."""
+    """Fit to the slowdowns (n,) of `rows`; `begin` is a fit to nearly the same to start from.
+
+    With more `firmness` single effects are held back more: their penalties times so much.
+    """
     sizes = (len(vocabulary.models), len(vocabulary.families), len(vocabulary.vm_types))
     names, table = regressors(vocabulary, profiles)
     centre, spread, low, high = scales(names, table, rows)
     members = np.concatenate([rows.target, rows.co[rows.co >= 0]])
-    prior, penalty = priors(sizes, names, centre, spread)
+    prior, penalty = priors(sizes, names, centre, spread, firmness)
     found = Contention(
         sizes,
         names,
@@ -95,7 +99,11 @@ def scales(
 
 
 def priors(
-    sizes: tuple[int, int, int], names: list[str], centre: np.ndarray, spread: np.ndarray
+    sizes: tuple[int, int, int],
+    names: list[str],
+    centre: np.ndarray,
+    spread: np.ndarray,
+    firmness: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the parameters before the data speak and their penalties."""
     begins, total = layout(sizes, len(names))
@@ -107,6 +115,7 @@ def priors(
                 "reaction regressors": REGRESSION, "globals": 1.0}  # fmt: skip
     for (name, at), (_, end) in pairwise(order):
         penalty[at:end] = weights[name]
+    penalty *= firmness
     at = begins["globals"]
     prior[at : at + len(GLOBALS)] = [value for value, _, _ in GLOBALS.values()]
     penalty[at : at + len(GLOBALS)] = [weight for _, weight, _ in GLOBALS.values()]
@@ -114,7 +123,7 @@ def priors(
         # The share of the cores in use is itself the demand, until the data say otherwise.
         one = names.index(SHARE)
         prior[begins["regressors"] + one] = spread[one]
-        penalty[begins["regressors"] + one] = SHARE_REGRESSION
+        penalty[begins["regressors"] + one] = SHARE_REGRESSION * firmness
         prior[at] = centre[one]
     return prior, penalty
 
@@ -182,7 +191,8 @@ class Design:
         by_filled = 1.0 / (1.0 + filled**-p) / filled
         by_own = 1.0 / (1.0 + own**-p) / own
         through = 1.0 + rate * slope
-        by_total = (by_filled + beside / (1.0 + beside * total)) * through
+        there = -beside * np.expm1(-total)  # of light contention
+        by_total = (by_filled + (beside - there) / (1.0 + there)) * through
         by_p = np.log(filled) * filled * by_filled - np.log(own) * own * by_own - crowding
         weight = scipy_sparse.csr_matrix(
             (by_total[self.of_row] * each, (self.of_row, np.arange(len(each)))),
@@ -193,7 +203,7 @@ class Design:
         slopes += scipy_sparse.diags((by_filled - by_own) * through * own * own_slope) @ self.own
         slopes_of_form = {
             "sharpness": by_p * through,
-            "light": beside * total / (1.0 + beside * total) * through,
+            "light": there / (1.0 + there) * through,
             "queueing": rate * queueing,
         }
         place = {name: self.globals + k for k, name in enumerate(GLOBALS)}

@@ -54,7 +54,9 @@ class Plain:
             for place, name in enumerate(vocabulary.vm_types):
                 beside = profiles.elsewhere[:, [place]]
                 quantities.append((f"solo latency on {name} over this", beside / profiles.solo))
-        return Plain(OfTarget.of(columns, profiles.solo.shape), OfCoRunners.of(quantities))
+        return Plain(
+            OfTarget.of(columns, profiles.solo.shape), OfCoRunners.of(quantities, "sum", "max")
+        )
 
     def columns(self, rows: Rows) -> Columns:
         """Return the feature columns of the rows; those of co-runners rise with every co-runner."""

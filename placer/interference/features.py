@@ -66,29 +66,32 @@ class OfTarget:
 
 @dataclass(frozen=True)
 class OfCoRunners:
-    """What is added up over co-runners: names, and a table (K + 1, V, names) that ends in zeros."""
+    """What is added up over co-runners: a table (K + 1, V, quantities) that ends in zeros.
 
-    names: list[str]
+    `endings` says what becomes a column: sums, maxima or both.
+    """
+
     heads: Columns
     padded: np.ndarray
+    endings: tuple[str, ...]
 
     @staticmethod
-    def of(quantities: list[tuple[str, np.ndarray]]) -> OfCoRunners:
+    def of(quantities: list[tuple[str, np.ndarray]], *endings: str) -> OfCoRunners:
         """Build from named tables (K, V); what is unknown or negative in them counts as 0."""
         table = np.stack([values for _, values in quantities], axis=2)
         table = np.maximum(np.where(np.isfinite(table), table, 0.0), 0.0)
         padded = np.concatenate([table, np.zeros((1, *table.shape[1:]))])  # -1 finds the end
         heads = Columns()
-        for ending in ("sum", "max"):
+        for ending in endings:
             for name, _ in quantities:
                 driver = "which models run beside" if " is " in name else f"co-runners' {name}"
                 heads.names.append(f"co-runners' {name} {ending}")
                 heads.drivers.append(driver)
                 heads.constraints.append(1)
-        return OfCoRunners([name for name, _ in quantities], heads, padded)
+        return OfCoRunners(heads, padded, endings)
 
-    def add(self, columns: Columns, rows: Rows) -> dict[str, np.ndarray]:
-        """Add sums and maxima; return the sums (n,) by name."""
+    def add(self, columns: Columns, rows: Rows) -> None:
+        """Add the columns of the rows."""
         size = self.padded.shape[2]
         total = np.zeros((len(rows.co), size))
         largest = np.zeros((len(rows.co), size))
@@ -96,8 +99,8 @@ class OfCoRunners:
             one = self.padded[rows.co[:, place], rows.vm]
             total += one
             np.maximum(largest, one, out=largest)
-        columns.extend(self.heads, np.concatenate([total, largest], axis=1))
-        return {name: total[:, place] for place, name in enumerate(self.names)}
+        values = {"sum": total, "max": largest}
+        columns.extend(self.heads, np.concatenate([values[e] for e in self.endings], axis=1))
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,6 @@ class Prepared:
     demands: Demands
     target: OfTarget
     co_runners: OfCoRunners
-    measured: list[tuple[str, np.ndarray]]
 
 
 def prepare(vocabulary: Vocabulary, profiles: Profiles, contention: Contention) -> Prepared:
@@ -123,8 +125,8 @@ def prepare(vocabulary: Vocabulary, profiles: Profiles, contention: Contention) 
             contention,
             demands,
             OfTarget.of(target_columns(vocabulary, profiles), profiles.solo.shape),
-            OfCoRunners.of(quantities),
-            measured_tables(vocabulary, profiles),
+            # Sums grow with the degree, and trees along them beyond what was measured.
+            OfCoRunners.of(quantities, "max"),
         )
 
 
@@ -135,10 +137,7 @@ def build(prepared: Prepared, rows: Rows) -> tuple[Columns, Terms]:
     prepared.target.add(columns, rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         add_contention(columns, prepared, rows, terms)
-    total = prepared.co_runners.add(columns, rows)
-    for name, values in prepared.measured:
-        own = np.nan_to_num(values[rows.target, rows.vm])
-        columns.add(f"co-runners' {name}", f"group's {name}", own + total[name], 1)
+    prepared.co_runners.add(columns, rows)
     return columns, terms
 
 
@@ -183,7 +182,6 @@ def add_contention(columns: Columns, prepared: Prepared, rows: Rows, terms: Term
     columns.add(whole, "contention", terms.log(), 1)
     busy = utilisation(profiles, rows) * np.exp(terms.log())
     columns.add("the target's load", "utilisation", busy, 1)
-    columns.add("degree", "degree", rows.degree(), 1)
 
 
 def shared_quantities(vocabulary: Vocabulary, profiles: Profiles) -> list[tuple[str, np.ndarray]]:

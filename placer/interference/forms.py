@@ -3,10 +3,10 @@
 The first is the contention of learned demands, corrected by trees; the second (`excess`) knows no
 names of models. Their logarithms are averaged, with shares that were chosen on held-out groups for
 targets measured in groups, for models that never were, for whole families that never were, for VM
-types that never were, for VM types that hardly were, and for targets beside a family that never
-was. But for the last, the share depends on the target and its VM alone, so that one more co-runner
-never lowers a prediction; beside a new family, a prediction is never below that of the group
-without it.
+types that never were, and for targets beside a family that never was; on VM types that hardly were
+the first form stands alone. But beside a new family, the share depends on the target and its VM
+alone, so that one more co-runner never lowers a prediction; beside a new family, a prediction is
+never below that of the group without it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Forms:
         found = np.where(beside, BESIDE_NEW_FAMILY, found)
         found = np.where(self.of_new_family(profiles, rows.target), NEW_FAMILY, found)
         met = seen.met[profiles.vm[rows.vm]]
-        found = np.where(met < HARDLY * seen.met.max(), NEARLY_NEW_VM, found)
+        few = met < HARDLY * seen.met.max()
+        found = np.where(few & (found == MEASURED), NEARLY_NEW_VM, found)
         return np.where(met == 0, NEW_VM, found)
 
     def of_new_family(self, profiles: Profiles, kinds: np.ndarray) -> np.ndarray:

@@ -35,13 +35,13 @@ from placer.interference.profiles import (
     compile_profiles,
     make_vocabulary,
 )
-from placer.interference.training import Settings, describe, fit, make_examples
+from placer.interference.training import Settings, describe, firmest, fit, make_examples
 from placer.interference.trees import MANY
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT, VERSION = "placer/predictor", 4
+FORMAT, VERSION = "placer/predictor", 5
 T = TypeVar("T")
 
 
@@ -80,6 +80,8 @@ class Predictor:
         examples = make_examples(vocabulary, known, measurements)
         # Threads wait for each other longer than they work until the data are large.
         threads = workers or (1 if len(examples.slowdown) < MANY else min(2, os.cpu_count() or 1))
+        if settings.firmness is None:
+            settings = replace(settings, firmness=firmest(vocabulary, examples, seed))
         shares, calibration = calibrate(vocabulary, examples, settings, seed, threads)
         forms = replace(fit(vocabulary, examples, settings, seed, threads), shares=shares)
         metadata = describe(measurements, examples, settings, seed)

@@ -25,6 +25,9 @@ from placer.interference.profiles import (
 )
 from placer.interference.trees import Trees
 
+FIRMNESSES = (1.0, 3.0, 10.0, 30.0)
+FIRMNESS_FOLDS = 3
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -42,6 +45,7 @@ class Settings:
     encoding_folds: int = 8
     calibration_folds: int = 5
     share: float | None = None  # of the second form; None chooses it on held-out groups
+    firmness: float | None = None  # of the contention's effects; None chooses it so, too
 
     def of_excess(self) -> Settings:
         """Return the settings for the trees of the second form, which correct nothing."""
@@ -100,17 +104,38 @@ def folds(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).permutation(number_of) % min(count, number_of))[place]
 
 
+def firmest(vocabulary: Vocabulary, examples: Examples, seed: int) -> float:
+    """Return which of FIRMNESSES gives the contention of the least error on held-out mixes.
+
+    The noisier the measurements are, the less a single effect can be believed.
+    """
+    profiles, rows, slowdown = examples.profiles, examples.rows, examples.slowdown
+    fold = folds(examples.mix, FIRMNESS_FOLDS, seed + 8)
+    errors = np.zeros(len(FIRMNESSES))
+    for one in range(fold.max() + 1) if fold.max() > 0 else ():
+        held, learned = fold == one, None
+        for place, firmness in enumerate(FIRMNESSES):
+            learned = fit_contention(
+                vocabulary, profiles, rows.take(~held), slowdown[~held], firmness, begin=learned
+            )
+            demands = learned.demands(vocabulary, profiles)
+            log = learned.terms(profiles, rows.take(held), demands).log()
+            errors[place] += np.abs(np.exp(log) / slowdown[held] - 1.0).sum()
+    return FIRMNESSES[int(np.argmin(errors))]
+
+
 def fit(
     vocabulary: Vocabulary, examples: Examples, settings: Settings, seed: int, threads: int
 ) -> Forms:
     """Fit both forms; the shares, which only held-out groups can tell, are those of the first."""
     profiles, rows, slowdown = examples.profiles, examples.rows, examples.slowdown
-    contention = fit_contention(vocabulary, profiles, rows, slowdown)
+    firmness = FIRMNESSES[0] if settings.firmness is None else settings.firmness
+    contention = fit_contention(vocabulary, profiles, rows, slowdown, firmness)
     matrices, logs, places, weights = [], [], [], []
     # The trees learn on the contention of fits that have not seen their row.
     for held, weight in parts_to_encode(examples, settings, seed):
         rest = fit_contention(
-            vocabulary, profiles, rows.take(~held), slowdown[~held], begin=contention
+            vocabulary, profiles, rows.take(~held), slowdown[~held], firmness, begin=contention
         )
         columns, terms = build(prepare(vocabulary, profiles, rest), rows.take(held))
         matrices.append(columns.matrix())

@@ -23,7 +23,8 @@ LIGHT = replace(
     encoding_folds=3,
     unseen_weight=0.0,
     calibration_folds=0,
-    share=0.0,  # one fit a member, since there is one committee for every few runs
+    share=0.0,
+    firmness=1.0,  # one fit a member, since there is one committee for every few runs
 )
 
 

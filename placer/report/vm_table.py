@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from placer.problem import Instance
 from placer.report.facts import SharedVm, slo_margin
-from placer.report.text import number, percent, plural, table
+from placer.report.text import console, number, percent, plural, table
 from placer.result import Result
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 40
 MODELS_SHOWN = 12
+MODELS = 1  # the column
+GAP, LEAST_WIDTH = 2, 10  # between columns, and of the models
 
 
 def vm_table(result: Result, vms: list[SharedVm]) -> tuple[Table, str]:
@@ -25,12 +27,12 @@ def vm_table(result: Result, vms: list[SharedVm]) -> tuple[Table, str]:
     heads = ["VM", "models", "|load", ">slowdown\nmean / worst"]
     heads += [">SLO\nmargin"] if with_slo else []
     rows = table(*heads, ">cost", title="VMs")
-    rows.columns[1].min_width = _width(vms[:ROWS_SHOWN])
     for vm in vms[:ROWS_SHOWN]:
         name = result.placement.vms[vm.first].name
         cells = [_label(name, vm), _models(vm), _load(instance, vm), _slowdown(vm)]
         cells += [_margin(vm)] if with_slo else []
         rows.add_row(*cells, number(vm.scored.cost, 4))
+    rows.columns[MODELS].min_width = _width(rows, vms[:ROWS_SHOWN])
     hidden = vms[ROWS_SHOWN:]
     more = sum(vm.count for vm in hidden)
     return rows, f"... and {plural(more, 'VM')} more" if hidden else ""
@@ -49,10 +51,16 @@ def _models(vm: SharedVm) -> str:
     return ", ".join(said[:MODELS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _width(vms: list[SharedVm]) -> int:
-    """Return the width that keeps most model names whole."""
+def _width(rows: Table, vms: list[SharedVm]) -> int:
+    """Return the width that keeps most model names whole and crops no other column."""
     longest = max((len(replica.model) for vm in vms for replica in vm.scored.replicas), default=0)
-    return min(24, longest + 4)
+    others = [
+        max(len(line) for cell in (column.header, *column.cells) for line in str(cell).split("\n"))
+        for place, column in enumerate(rows.columns)
+        if place != MODELS
+    ]
+    left = console().width - sum(others) - GAP * len(others)
+    return max(LEAST_WIDTH, min(24, longest + 4, left))
 
 
 def load_of(instance: Instance, vm: SharedVm) -> dict[str, float]:
