@@ -273,10 +273,12 @@ def test_protection_bounds_the_measured_slowdown(predictor: Predictor) -> None:
     assert chance.expected_misses == pytest.approx(2 * lowest + 2 * 0.01)
 
 
-def test_refine_places_by_what_it_has_measured() -> None:
+def test_refined_placements_are_stated_by_measurements_where_the_instance_names_them() -> None:
     interference = {"kind": "predictor", "measured": "in the laboratory"}
     instance = Instance.from_dict({**INSTANCE.to_dict(), "interference": interference})
     refined = refine(instance, Truth(some_groups()), settings=QUICK, tolerance=1e-6)
     assert refined.stopped_by == AGREED
     last = refined.rounds[-1]
     assert last.measured == pytest.approx(last.predicted, rel=1e-5)
+    assert refined.placement is not None
+    assert refined.placement.objective == pytest.approx(refined.measured)

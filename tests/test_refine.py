@@ -43,7 +43,6 @@ from placer.placement import Placement
 from placer.problem import Instance
 
 FEW_TREES = Settings(trees=60, learning_rate=0.2, depth=4, encoding_folds=4, calibration_folds=2)
-DEEP = replace(FEW_TREES, depth=6)  # with shallower trees, agreement was luck of the seed
 ANYTHING = Limits(sentinel=1e9, foreign=1e9, stolen=1e9)
 SHORT = Window(seconds=0.05, requests=2, longest=0.3, warm_up=0.02)
 VCPU = {"narrow": 1.0, "broad": 2.0}
@@ -130,7 +129,7 @@ def laboratory() -> Truth:
 
 @pytest.fixture(scope="module")
 def refined(laboratory: Truth) -> Refined:
-    return refine(INSTANCE, laboratory, rounds=6, tolerance=0.10, settings=DEEP)
+    return refine(INSTANCE, laboratory, rounds=6, tolerance=0.10, settings=FEW_TREES)
 
 
 @pytest.fixture(scope="module")

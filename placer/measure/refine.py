@@ -43,7 +43,7 @@ REASONS = {
     INTERRUPTED: "interrupted",
     NOT_QUIET: "the host was not quiet",
     UNMEASURABLE: "a group of the placement could not be measured",
-    STALLED: "the predictor cannot come closer: the placement and its measurements stay the same",
+    STALLED: "the placement and its measurements stay the same",
     "infeasible": "the instance is infeasible by what is predicted now",
     "unknown": "no placement was found in the time given",
 }
@@ -124,6 +124,9 @@ class Refined:
 def refine(instance: Instance, laboratory: Laboratory, **options: Any) -> Refined:
     """Solve, measure what the placement uses and learn from it, until both agree.
 
+    Each round places by the measured slowdowns of groups that were measured by then, and by the
+    predictor's of the others.
+
     Options: `rounds` at most, `tolerance` as a share of measured degradation, `time_limit` of a
     solve in seconds, `deadline` on `time.monotonic`, `seed`, `settings` of the training,
     `on_round` called with each `Round`. Raises InputError where there is nothing to begin from.
@@ -155,7 +158,7 @@ class Refinement:
         self._rounds: list[Round] = []
         self._predictor: Predictor | None = None
         self._trained_on = -1  # rows of measurements
-        self._measured: Measurements | None = None  # where the instance names measurements
+        self._measured: Measurements | None = None
         self._slowdowns: Mapping[Key, Mapping[str, float]] = {}
         self._explanation: list[str] = []
 
@@ -198,8 +201,7 @@ class Refinement:
         measurements = self._lab.measurements()
         shared = 0
         if measurements is not None:
-            if getattr(self._instance.interference, "measured", None) is not None:
-                self._measured = measurements
+            self._measured = measurements
             self._slowdowns = measured_slowdowns(measurements)
             shared = measurements.rows.loc[measurements.rows["degree"] > 1, "run"].nunique()
         if measurements is not None and shared >= LEAST_RUNS:
@@ -312,7 +314,10 @@ class Refinement:
             _, _, place, measured = min(scored, key=lambda entry: entry[:3])
         placement = None
         if self._rounds and self._predictor is not None:
-            instance = self._instance.with_predictor(self._predictor, self._measured)
+            named = getattr(self._instance.interference, "measured", None)
+            instance = self._instance.with_predictor(
+                self._predictor, None if named is None else self._measured
+            )
             placement = restated(instance, self._rounds[place].placement, measured)
         return Refined(
             instance=self._instance.name,
