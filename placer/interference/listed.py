@@ -48,7 +48,7 @@ class ListedGroups:
         values[hit, :width] = np.where(member, self._values[found, :width], values[hit, :width])
 
     def _keys_of(self, groups: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Return a number for each group; different groups may share one, whole equal ones do."""
+        """Return a number for each group: the same for equal ones, hardly ever for others."""
         width = min(groups.shape[1], len(self._weights))
         kinds = groups[:, :width].astype(np.int64) + 1
         keys: NDArray[np.int64] = kinds @ self._weights[:width]
