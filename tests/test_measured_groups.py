@@ -14,13 +14,13 @@ from brute_force import brute_force
 from click.testing import CliRunner
 from test_exact_paths import assert_optimal, seeds, solved
 from test_predictor import QUICK, write_folder
-from test_predictor_in_solvers import DEGREE, batch, late, present
+from test_predictor_in_solvers import DEGREE, Slowdowns, as_table, batch, present
 from test_refine import INSTANCE, Truth, some_groups
 
 from placer.cli import main
 from placer.errors import InputError
 from placer.files import read_instance
-from placer.interference.binding import bound_predictor, extrapolation_notes
+from placer.interference.binding import extrapolation_notes
 from placer.interference.listed import ListedGroups
 from placer.interference.measured import measured_groups, measured_notes, measured_slowdowns
 from placer.interference.measurements import Measurements, from_tables, read_measurements
@@ -34,7 +34,6 @@ from placer.solvers.registry import SOLVERS
 from placer.solving import solve
 from placer.status import Status
 
-Slowdowns = dict[tuple[str, tuple[str, ...]], dict[str, float]]
 NAMES = ["bert", "vgg", "mobilenet", "resnet50"]
 SOLO_MS = 10.0
 
@@ -87,32 +86,6 @@ def given(predictor: Predictor, slowdowns: Slowdowns, **changes: Any) -> Instanc
     models = [model for model in batch()["models"] if model["name"] in NAMES]
     data = batch(**{"models": models, "interference": {"kind": "predictor"}, **changes})
     return Instance.from_dict(data).with_predictor(predictor, measurements(slowdowns))
-
-
-def as_table(instance: Instance, slowdowns: Slowdowns) -> Instance:
-    """Return the batch with measured and predicted slowdowns written out as a group table.
-
-    Groups with a replica over its SLO, by the bound that the instance asks for, are left out.
-    """
-    bound = bound_predictor(instance)
-    quantile = getattr(instance.interference, "slo_quantile", None)
-    table: dict[str, list[dict[str, Any]]] = {}
-    for t, vm_type in enumerate(instance.vm_types):
-        for size in range(1, DEGREE + 1):
-            for group in combinations_with_replacement(range(len(instance.models)), size):
-                row = np.array([group])
-                members = [instance.models[k] for k in group]
-                mean = bound.slowdown(t, row)
-                known = slowdowns.get((vm_type.name, tuple(sorted(m.name for m in members))))
-                if known is not None:
-                    mean = np.array([[known[m.name] for m in members]])
-                upper = mean if quantile is None else bound.upper_of(t, row, mean, quantile)
-                if any(late(m, vm_type.name, u) for m, u in zip(members, upper[0], strict=True)):
-                    continue
-                entry = {"models": [m.name for m in members], "slowdown": mean[0].tolist()}
-                table.setdefault(vm_type.name, []).append(entry)
-    data = instance.to_dict()
-    return Instance.from_dict({**data, "interference": {"kind": "groups", "slowdown": table}})
 
 
 def test_listed_groups_are_found_among_others() -> None:

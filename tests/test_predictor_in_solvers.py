@@ -30,6 +30,9 @@ from placer.status import Status
 BLIND = ("least-loaded", "round-robin", "random", "first-fit-decreasing", "best-fit-decreasing")
 DEGREE = 3
 
+Slowdowns = dict[tuple[str, tuple[str, ...]], dict[str, float]]
+"""By VM type and sorted names, the slowdown of each model."""
+
 
 def present() -> list[str]:
     """Return the solvers whose modules are there."""
@@ -90,10 +93,11 @@ def late(model: Model, vm_type: str, slowdown: float) -> bool:
     return model.slo_ms is not None and solo is not None and solo * slowdown > model.slo_ms
 
 
-def as_table(instance: Instance) -> Instance:
+def as_table(instance: Instance, measured: Slowdowns | None = None) -> Instance:
     """Return the same batch with the predictor's answers written out as a group table.
 
-    Groups with a replica over its SLO are left out, by the bound that the instance asks for.
+    Groups in `measured` have those slowdowns. Groups with a replica over its SLO are left out, by
+    the bound that the instance asks for.
     """
     bound = bound_predictor(instance)
     quantile = getattr(instance.interference, "slo_quantile", None)
@@ -102,12 +106,15 @@ def as_table(instance: Instance) -> Instance:
         for size in range(1, DEGREE + 1):
             for group in combinations_with_replacement(range(len(instance.models)), size):
                 row = np.array([group])
-                mean = bound.slowdown(t, row)[0]
-                upper = mean if quantile is None else bound.upper(t, row, quantile)[0]
+                mean = bound.slowdown(t, row)
                 members = [instance.models[k] for k in group]
-                if any(late(m, vm_type.name, u) for m, u in zip(members, upper, strict=True)):
+                names = tuple(sorted(m.name for m in members))
+                if known := (measured or {}).get((vm_type.name, names)):
+                    mean = np.array([[known[m.name] for m in members]])
+                upper = mean if quantile is None else bound.upper_of(t, row, mean, quantile)
+                if any(late(m, vm_type.name, u) for m, u in zip(members, upper[0], strict=True)):
                     continue
-                entry = {"models": [m.name for m in members], "slowdown": mean.tolist()}
+                entry = {"models": [m.name for m in members], "slowdown": mean[0].tolist()}
                 slowdown.setdefault(vm_type.name, []).append(entry)
     data = instance.to_dict()
     return Instance.from_dict({**data, "interference": {"kind": "groups", "slowdown": slowdown}})

@@ -14,6 +14,8 @@ import numpy as np
 from placer.interference.contention import Contention, Demands, Terms, utilisation
 from placer.interference.profiles import Profiles, Rows, Vocabulary
 
+AGGREGATES = {"sum": np.add, "max": np.maximum}
+
 
 @dataclass
 class Columns:
@@ -92,15 +94,13 @@ class OfCoRunners:
 
     def add(self, columns: Columns, rows: Rows) -> None:
         """Add the columns of the rows."""
-        size = self.padded.shape[2]
-        total = np.zeros((len(rows.co), size))
-        largest = np.zeros((len(rows.co), size))
+        shape = (len(rows.co), self.padded.shape[2])
+        values = [(AGGREGATES[ending], np.zeros(shape)) for ending in self.endings]
         for place in range(rows.co.shape[1]):
             one = self.padded[rows.co[:, place], rows.vm]
-            total += one
-            np.maximum(largest, one, out=largest)
-        values = {"sum": total, "max": largest}
-        columns.extend(self.heads, np.concatenate([values[e] for e in self.endings], axis=1))
+            for add, so_far in values:
+                add(so_far, one, out=so_far)
+        columns.extend(self.heads, np.concatenate([so_far for _, so_far in values], axis=1))
 
 
 @dataclass(frozen=True)

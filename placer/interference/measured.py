@@ -59,21 +59,33 @@ def measured_slowdowns(measurements: Measurements) -> dict[Key, dict[str, float]
     }
 
 
+def rates_of(instance: Instance) -> dict[str, float | None]:
+    """Return the rate of each model by name, as a data set keeps it."""
+    return {model.name: kept_rate(model.rate_rps) for model in instance.models}
+
+
+def names_measurements(instance: Instance) -> bool:
+    """Return whether measurements stand beside the instance's predictor."""
+    interference = instance.interference
+    return isinstance(interference, PredictorInterference) and (
+        interference.measured is not None or instance.measurements_in_memory is not None
+    )
+
+
 def measured_groups(instance: Instance) -> Mapping[Group, Mapping[str, float]]:
     """Return the measured slowdown of each model in the groups that the instance could form.
 
     Those that ran at the models' rates in the measurements that stand beside its predictor; none
     where it names no measurements. Raises InputError where they cannot be read.
     """
-    interference = instance.interference
-    folder = getattr(interference, "measured", None)
-    measurements = instance.measurements_in_memory
-    if interference.kind != "predictor" or (folder is None and measurements is None):
+    if not names_measurements(instance):
         return {}
     if instance.measured_groups is None:
+        measurements = instance.measurements_in_memory
         if measurements is None:
+            folder = str(getattr(instance.interference, "measured", ""))
             try:
-                measurements = read_measurements(instance.folder / str(folder))
+                measurements = read_measurements(instance.folder / folder)
             except InputError as error:
                 source = None if instance.file is None else str(instance.file)
                 raise InputError(str(error), path="interference.measured", source=source) from None
@@ -83,7 +95,7 @@ def measured_groups(instance: Instance) -> Mapping[Group, Mapping[str, float]]:
 
 
 def _groups_of(instance: Instance, measurements: Measurements) -> dict[Group, dict[str, float]]:
-    rates = {model.name: kept_rate(model.rate_rps) for model in instance.models}
+    rates = rates_of(instance)
     vm_types = {vm_type.name for vm_type in instance.vm_types}
     found = {}
     for (vm_type, members), slowdowns in measured_slowdowns(measurements).items():
@@ -100,9 +112,7 @@ def measured_notes(
 
     Nothing where the instance names no measurements, or no VM is shared.
     """
-    if not isinstance(instance.interference, PredictorInterference):
-        return []
-    if instance.interference.measured is None and instance.measurements_in_memory is None:
+    if not names_measurements(instance):
         return []
     known = measured_groups(instance)
     shared = measured = 0

@@ -315,8 +315,8 @@ def build_interference(instance: Instance) -> Interference:
 
 
 def _group_table(instance: Instance, table: GroupsInterference) -> GroupTable:
-    by_pairs = table.missing == "pairwise" and table.pairwise is not None
-    rest = PairTable(instance, table.pairwise) if by_pairs and table.pairwise else None
+    pairs = table.pairwise if table.missing == "pairwise" else None
+    rest = None if pairs is None else PairTable(instance, pairs)
     listed = [
         [(entry.models, entry.slowdown) for entry in table.entries_for(vm_type.name)]
         for vm_type in instance.vm_types

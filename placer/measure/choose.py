@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placer.errors import InputError, PlacerError
-from placer.interference.measured import Key, kept_rate
+from placer.interference.measured import Key
 from placer.interference.measurements import Measurements, read_measurements
-from placer.measure import design
+from placer.measure import design, judging
 from placer.measure.campaign import Campaign, shuffled
 from placer.measure.committee import Bootstrapped, Committee, groups_of
 from placer.measure.dataset import Group
@@ -309,10 +309,9 @@ def groups_used(
     record = result.placement.solver
     if record is not None and record.stopped_by == "interrupt":
         raise KeyboardInterrupt
-    rates = {model.name: kept_rate(model.rate_rps) for model in instance.models}
     used: Counter[Group] = Counter()
-    for vm_type, names in result.placement.assignment():
-        known = vm_type in campaign.shapes and set(names) <= set(campaign.models)
-        if known and 2 <= len(names) <= SLOTS and all(rates[name] != 0.0 for name in names):
-            used[Group(vm_type, tuple(sorted(names)), tuple(rates[n] for n in sorted(names)))] += 1
+    for group in judging.groups_of(instance, result.placement.assignment()):
+        known = group.vm_type in campaign.shapes and set(group.models) <= set(campaign.models)
+        if known and 2 <= len(group.models) <= SLOTS and all(rate != 0.0 for rate in group.rates):
+            used[group] += 1
     return [group for group, _ in used.most_common()]

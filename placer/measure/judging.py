@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from placer.interference.measured import Key, kept_rate
+from placer.interference.measured import Key, rates_of
 from placer.measure.dataset import Group
 from placer.placement import Placement
 from placer.problem import Instance, Model
@@ -18,7 +18,7 @@ Slowdowns = Mapping[Key, Mapping[str, float]]
 
 def groups_of(instance: Instance, assignment: Iterable[tuple[str, Sequence[str]]]) -> list[Group]:
     """Return the group on each VM of `assignment`, members in order, at the instance's rates."""
-    rates = {model.name: kept_rate(model.rate_rps) for model in instance.models}
+    rates = rates_of(instance)
     return [
         Group(vm_type, tuple(sorted(names)), tuple(rates[name] for name in sorted(names)))
         for vm_type, names in assignment

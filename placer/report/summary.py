@@ -46,7 +46,7 @@ def print_result(result: Result) -> None:
     facts = facts_of(result.instance, vms)
     out.print(_block([*_objective_rows(result), *_fleet_rows(result, facts)]))
     _print_notes(out, result)
-    rows, more = vm_table(result, vms)
+    rows, more = vm_table(result, vms, out.width)
     out.print()
     out.print(rows)
     if more:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from placer.problem import Instance
 from placer.report.facts import SharedVm, slo_margin
-from placer.report.text import console, number, percent, plural, table
+from placer.report.text import number, percent, plural, table
 from placer.result import Result
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ MODELS = 1  # the column
 GAP, LEAST_WIDTH = 2, 10  # between columns, and of the models
 
 
-def vm_table(result: Result, vms: list[SharedVm]) -> tuple[Table, str]:
-    """Return the table of the placement's `vms`, and a line on what it leaves out, or ""."""
+def vm_table(result: Result, vms: list[SharedVm], width: int) -> tuple[Table, str]:
+    """Return the table of the placement's `vms` for a page of `width`, and what it leaves out."""
     instance = result.instance
     with_slo = any(model.slo_ms is not None for model in instance.models)
     heads = ["VM", "models", "|load", ">slowdown\nmean / worst"]
@@ -32,7 +32,7 @@ def vm_table(result: Result, vms: list[SharedVm]) -> tuple[Table, str]:
         cells = [_label(name, vm), _models(vm), _load(instance, vm), _slowdown(vm)]
         cells += [_margin(vm)] if with_slo else []
         rows.add_row(*cells, number(vm.scored.cost, 4))
-    rows.columns[MODELS].min_width = _width(rows, vms[:ROWS_SHOWN])
+    rows.columns[MODELS].min_width = _width(rows, vms[:ROWS_SHOWN], width)
     hidden = vms[ROWS_SHOWN:]
     more = sum(vm.count for vm in hidden)
     return rows, f"... and {plural(more, 'VM')} more" if hidden else ""
@@ -51,7 +51,7 @@ def _models(vm: SharedVm) -> str:
     return ", ".join(said[:MODELS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _width(rows: Table, vms: list[SharedVm]) -> int:
+def _width(rows: Table, vms: list[SharedVm], page: int) -> int:
     """Return the width that keeps most model names whole and crops no other column."""
     longest = max((len(replica.model) for vm in vms for replica in vm.scored.replicas), default=0)
     others = [
@@ -59,7 +59,7 @@ def _width(rows: Table, vms: list[SharedVm]) -> int:
         for place, column in enumerate(rows.columns)
         if place != MODELS
     ]
-    left = console().width - sum(others) - GAP * len(others)
+    left = page - sum(others) - GAP * len(others)
     return max(LEAST_WIDTH, min(24, longest + 4, left))
 
 
